@@ -1,0 +1,17 @@
+"""The console script `steelyard`: present after a bare installation, whose extras it then names in one line."""
+
+import sys
+
+_EXTRAS = "pip install 'steelyard[server,cli,embedded]'"
+
+
+def main() -> None:
+    """Run the command line; exit with status 1 and one clear line where an extra is not installed."""
+    try:
+        from steelyard.app.cli import main as command_line
+    except ModuleNotFoundError as error:
+        # A missing module of our own is a broken installation, and its traceback is the message.
+        if (error.name or "steelyard").partition(".")[0] == "steelyard":
+            raise
+        sys.exit(f"steelyard: the commands need '{error.name}', which is not installed: {_EXTRAS}")
+    command_line()
