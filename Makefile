@@ -41,7 +41,7 @@ lint: setup ## ruff: rules and form
 	@$(BIN)/ruff format --check --quiet .  || { echo "lint: not in form: run make fmt" >&2; exit 1; }
 
 types: setup ## mypy, strict
-	@$(BIN)/mypy
+	@$(BIN)/mypy $(wildcard server clients migrations tests tools)
 
 imports: setup ## Which room may know which: import-linter
 	@$(BIN)/lint-imports --no-logo --cache-dir .work/import_linter

@@ -1,6 +1,7 @@
 """Fails when a room is tested less than it must be: reads the JSON report of coverage.
 
-Usage: coverage_floor.py REPORT OVERALL ROOM=PERCENT ...   (a ROOM is a folder, as `server/steelyard/accounting`)
+Usage: coverage_floor.py REPORT OVERALL ROOM=PERCENT ...
+A ROOM is a folder, as `server/steelyard/accounting`; OVERALL is the floor of everything.
 """
 
 import json
@@ -12,10 +13,11 @@ from typing import Any
 def covered_percent(files: dict[str, Any], *, folder: str) -> float | None:
     """Share of statements under the folder that ran, in percent; None where nothing was measured."""
     summaries = [entry["summary"] for name, entry in files.items() if Path(name).is_relative_to(folder)]
-    statements = sum(summary["num_statements"] for summary in summaries)
+    statements: int = sum(summary["num_statements"] for summary in summaries)
     if not statements:
         return None
-    return 100.0 * sum(summary["covered_lines"] for summary in summaries) / statements
+    covered: int = sum(summary["covered_lines"] for summary in summaries)
+    return 100.0 * covered / statements
 
 
 def shortfalls(files: dict[str, Any], *, floors: dict[str, float]) -> list[str]:

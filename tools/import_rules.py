@@ -1,7 +1,7 @@
-"""Import-linter contracts the package does not bring: which libraries a room may use, and which rooms a library.
+"""Import-linter contracts the linter does not bring: what a room may use, and which rooms may use a library.
 
-The linter's own `forbidden` contract needs the list of everything that is wrong; these two state what is right, so a
-library nobody has thought of yet is refused as well.
+The linter's own `forbidden` contract needs the list of everything that is wrong; these state what is right,
+so a library nobody has thought of yet is refused as well.
 """
 
 import sys
@@ -31,7 +31,7 @@ def _result(violations: list[str]) -> ContractCheck:
     return ContractCheck(kept=not violations, metadata={"violations": sorted(violations)})
 
 
-class _LineByLine(Contract):  # type: ignore[misc] # the linter ships no types
+class _LineByLine(Contract):
     """Prints each violation on a line of its own."""
 
     def render_broken_contract(self, check: ContractCheck) -> None:
@@ -43,8 +43,8 @@ class _LineByLine(Contract):  # type: ignore[misc] # the linter ships no types
 class AllowedLibrariesContract(_LineByLine):
     """The rooms may import these outside modules and no others.
 
-    Options: `rooms` (full module names), `allowed` (top-level names; `stdlib` stands for the standard library) and
-    `except_for` (names taken out of it again).
+    Options: `rooms` (full module names), `allowed` (top-level names; `stdlib` stands for the standard
+    library) and `except_for` (names taken out of it again).
     """
 
     type_name = "allowed_libraries"

@@ -1,4 +1,4 @@
-"""The console script `steelyard`: present after a bare installation, whose extras it then names in one line."""
+"""The console script `steelyard`: there after a bare installation, when it names the extras to install."""
 
 import sys
 
