@@ -93,8 +93,9 @@ def _last(lots: list[_OpenLot]) -> int:
 
 def _dearest(lots: list[_OpenLot]) -> int:
     """The highest price of a long, the lowest of a short; the earliest of equals."""
-    direction = sign(lots[0].quantity)
-    return min(range(len(lots)), key=lambda index: (-direction * lots[index].price, index))
+    prices = [lot.price for lot in lots]
+    wanted = max(prices) if lots[0].quantity > 0 else min(prices)
+    return prices.index(wanted)
 
 
 NEXT_LOT: Mapping[str, Callable[[list[_OpenLot]], int]] = {"FIFO": _first, "LIFO": _last, "HIFO": _dearest}
