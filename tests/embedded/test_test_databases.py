@@ -5,9 +5,7 @@ import asyncpg
 from tests.support.postgres import TestServer
 
 
-async def test_each_test_gets_a_database_of_its_own(
-    postgres_server: TestServer, empty_database_url: str
-) -> None:
+async def test_each_test_gets_a_database_of_its_own(postgres_server: TestServer, empty_database_url: str) -> None:
     other_url = postgres_server.create_empty_database()
     connection = await asyncpg.connect(empty_database_url)
     await connection.execute("CREATE TABLE fills (fill_id text)")

@@ -41,7 +41,12 @@ class Binaries:
         return self.directory / "initdb"
 
 
-def find_binaries(environment: Mapping[str, str] | None = None, *, system_root: Path = Path("/")) -> Binaries:
+def find_binaries(
+    environment: Mapping[str, str] | None = None,
+    *,
+    wheel: str = WHEEL_PACKAGE,
+    system_root: Path = Path("/"),
+) -> Binaries:
     """The installation to use, in the order: STEELYARD_PG_BIN, the wheel, the system's newest.
 
     A STEELYARD_PG_BIN that names no usable installation is an error, not a reason to look further.
@@ -52,7 +57,7 @@ def find_binaries(environment: Mapping[str, str] | None = None, *, system_root: 
     if named:
         return _named(Path(named))
     return (
-        _newest(_wheel_directories())
+        _newest(_wheel_directories(wheel))
         or _newest(_system_directories(variables.get("PATH"), system_root))
         or _not_found()
     )
@@ -105,9 +110,9 @@ def _newest(directories: Iterator[Path]) -> Binaries | None:
     return max(found, key=lambda binaries: binaries.major, default=None)
 
 
-def _wheel_directories() -> Iterator[Path]:
+def _wheel_directories(wheel: str) -> Iterator[Path]:
     # find_spec does not import the package: its own code would chmod folders and make system users.
-    spec = importlib.util.find_spec(WHEEL_PACKAGE)
+    spec = importlib.util.find_spec(wheel)
     for location in (spec.submodule_search_locations or ()) if spec else ():
         yield from sorted(Path(location).glob("pginstall*/bin"))
 

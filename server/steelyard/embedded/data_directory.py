@@ -182,22 +182,38 @@ class DataDirectory:
         A process that merely took the id of a dead server does not count: its command line must name
         our files.
         """
-        try:
-            process_id = int((self.files / "postmaster.pid").read_text().split("\n", 1)[0])
-        except (FileNotFoundError, ValueError):
+        process_id = self._named_process()
+        if process_id is None:
             return None
         words = command_line(process_id)
         serves_us = str(self.files) in words and any(Path(word).name == "postgres" for word in words)
         return process_id if serves_us else None
+
+    def forget_dead_server(self) -> None:
+        """Remove a postmaster.pid whose number now belongs to another program: PostgreSQL would refuse to start.
+
+        The caller holds the lock and has ended what served here. Otherwise the file stays, since
+        PostgreSQL uses it to find backends that still run after their postmaster was killed.
+        """
+        process_id = self._named_process()
+        if process_id is not None and self.server_process() is None and command_line(process_id):
+            (self.files / "postmaster.pid").unlink()
+
+    def _named_process(self) -> int | None:
+        try:
+            return int((self.files / "postmaster.pid").read_text().split("\n", 1)[0])
+        except (FileNotFoundError, ValueError):
+            return None
 
 
 def command_line(process_id: int) -> list[str]:
     """The words of a living process's command; empty for one that is gone or only waits to be reaped."""
     if (PROCESSES / "self").exists():
         try:
-            return (PROCESSES / str(process_id) / "cmdline").read_text(errors="replace").split("\0")
+            words = (PROCESSES / str(process_id) / "cmdline").read_text(errors="replace").split("\0")
         except (FileNotFoundError, ProcessLookupError):
             return []
+        return [word for word in words if word]
     asked = subprocess.run(
         [shutil.which("ps") or "/bin/ps", "-o", "command=", "-p", str(process_id)],
         capture_output=True,
@@ -234,8 +250,7 @@ def _lock(home: Path) -> int:
         os.close(lock)
         raise EmbeddedError(
             EmbeddedReason.DIRECTORY_IN_USE,
-            f"{home} is in use by another embedded server (process {holder}):"
-            " stop that one or name another folder",
+            f"{home} is in use by another embedded server (process {holder}): stop that one or name another folder",
         )
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)

@@ -25,6 +25,7 @@ from steelyard.embedded.errors import EmbeddedError, EmbeddedReason
 
 ROOT = 0
 PROBE_TIMEOUT_S = 10
+SHELL = "/bin/sh"
 LIFELINE = Path(__file__).with_name("lifeline.py")
 # Ends at once if the owner died before the death signal was set: its death would go unnoticed.
 ONLY_WITH_OWNER = '[ "$PPID" = "$1" ] || exit 125; shift; exec "$@"'
@@ -48,7 +49,7 @@ class Identity:
         """The command as this identity, ended by the death of the calling thread's process."""
         if self.by_setpriv:
             # The death signal comes last: a change of user clears it.
-            guard = ["setpriv", "--pdeathsig", "INT", "--", "sh", "-c", ONLY_WITH_OWNER, "sh"]
+            guard = ["setpriv", "--pdeathsig", "INT", "--", SHELL, "-c", ONLY_WITH_OWNER, "sh"]
             return [*self.prefix, *guard, str(os.getpid()), *command]
         changes_user = os.geteuid() != self.owner_uid
         user = (self.owner_uid, self.owner_gid) if changes_user else (-1, -1)
@@ -78,8 +79,7 @@ def _candidates() -> Iterator[Identity]:
     if os.geteuid() != ROOT:
         yield Identity(os.geteuid(), os.getegid(), (), by_setpriv)
         return
-    nobody = pwd.getpwnam("nobody")
-    uid, gid = nobody.pw_uid, nobody.pw_gid
+    uid, gid = _nobody()
     if not by_setpriv:
         yield Identity(uid, gid, (), by_setpriv)
         return
@@ -92,6 +92,17 @@ def _candidates() -> Iterator[Identity]:
     yield Identity(uid, gid, (*as_nobody, *passing_folders), by_setpriv)
 
 
+def _nobody() -> tuple[int, int]:
+    try:
+        nobody = pwd.getpwnam("nobody")
+    except KeyError as error:
+        raise EmbeddedError(
+            EmbeddedReason.NOT_EXECUTABLE,
+            "PostgreSQL does not run as root, and this system has no user `nobody` to run it",
+        ) from error
+    return nobody.pw_uid, nobody.pw_gid
+
+
 def _has_setpriv() -> bool:
     # Other systems have no setpriv, and small ones have one without --pdeathsig.
     return _succeeds(["setpriv", "--pdeathsig", "INT", "--", "true"])
@@ -101,8 +112,9 @@ def _works(candidate: Identity, *, binaries: Binaries, home: Path) -> bool:
     if not candidate.by_setpriv:
         return True  # The lifeline cannot be probed apart from the server; its log tells.
     enters_and_runs = 'test -x "$1" && exec "$2" --version'
-    probe = ["sh", "-c", enters_and_runs, "sh", str(home), str(binaries.postgres)]
-    return _succeeds([*candidate.prefix, *probe])
+    probe = [SHELL, "-c", enters_and_runs, "sh", str(home), str(binaries.postgres)]
+    # By the whole chain: setpriv still finds its first program with root's rights.
+    return _succeeds(candidate.guarded(probe))
 
 
 def _succeeds(command: list[str]) -> bool:

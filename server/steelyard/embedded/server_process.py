@@ -67,9 +67,7 @@ class ServerProcess:
                 yield LOOK_INTERVAL_S
         self._let_go()
         if self.is_alive:
-            raise EmbeddedError(
-                EmbeddedReason.STOP_FAILED, f"the server (process {self.process.pid}) does not end"
-            )
+            raise EmbeddedError(EmbeddedReason.STOP_FAILED, f"the server (process {self.process.pid}) does not end")
 
     def end_at_once(self) -> None:
         """End the server without a clean shutdown and wait for it: for starts that failed."""
@@ -82,9 +80,7 @@ class ServerProcess:
             self._lifeline = None
 
 
-def run_initdb(
-    *, directory: DataDirectory, binaries: Binaries, identity: Identity, durable: bool
-) -> Generator[float]:
+def run_initdb(*, directory: DataDirectory, binaries: Binaries, identity: Identity, durable: bool) -> Generator[float]:
     """Make the database files: UTF-8, C.UTF-8 (else C) order, password sign-in only."""
     failures: list[str] = []
     for locale in ("C.UTF-8", "C"):
@@ -179,7 +175,7 @@ def end_stale_server(directory: DataDirectory) -> Generator[float]:
     ):
         process_id = directory.server_process()
         if process_id is None:
-            return
+            break
         os.kill(process_id, number)
         deadline = time.monotonic() + patience_s
         while directory.server_process() is not None and time.monotonic() < deadline:
@@ -189,6 +185,7 @@ def end_stale_server(directory: DataDirectory) -> Generator[float]:
             EmbeddedReason.STOP_FAILED,
             f"a server left in {directory.home} (process {process_id}) does not end",
         )
+    directory.forget_dead_server()
 
 
 def _spawn(command: list[str], *, directory: DataDirectory, identity: Identity) -> ServerProcess:
