@@ -1,0 +1,100 @@
+"""Connections to PostgreSQL: one pool, three ways to use it.
+
+`read` and `write` hand out the bare asyncpg connection inside a transaction, for statements that take arrays, COPY and
+cursors; `core` hands out SQLAlchemy's connection, for questions whose shape depends on the filter. All of them
+translate driver errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import asyncpg
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from steelyard.storage.driver_errors import translated
+
+Connection = asyncpg.Connection
+"""The bare driver connection inside a transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseLimits:
+    """What bounds the use of the store."""
+
+    pool_size: int = 10
+    pool_wait_s: float = 5.0
+    statement_timeout_ms: int = 30_000
+    lock_timeout_ms: int = 5_000
+    idle_in_transaction_timeout_ms: int = 60_000
+    connect_timeout_s: float = 5.0
+
+
+class Database:
+    """The store's connection pool; one per process."""
+
+    def __init__(self, url: str, limits: DatabaseLimits = DatabaseLimits()) -> None:  # noqa: B008 - frozen
+        self.url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        """For parts that need a connection of their own (listeners, the task engine); holds the password."""
+        self._limits = limits
+        self.engine: AsyncEngine = create_async_engine(
+            make_url(url).set(drivername="postgresql+asyncpg"),
+            pool_size=limits.pool_size,
+            max_overflow=0,
+            pool_timeout=limits.pool_wait_s,
+            pool_use_lifo=True,
+            connect_args={
+                "timeout": limits.connect_timeout_s,
+                "server_settings": {
+                    "application_name": "steelyard",
+                    "jit": "off",
+                    "timezone": "UTC",
+                    "statement_timeout": str(limits.statement_timeout_ms),
+                    "lock_timeout": str(limits.lock_timeout_ms),
+                    "idle_in_transaction_session_timeout": str(limits.idle_in_transaction_timeout_ms),
+                },
+            },
+        )
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Connection]:
+        """One consistent snapshot: REPEATABLE READ, READ ONLY."""
+        with translated():
+            async with self.bare() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+                yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[Connection]:
+        """A READ COMMITTED transaction, committed when the block ends well."""
+        with translated():
+            async with self.bare() as connection, connection.transaction(isolation="read_committed"):
+                yield connection
+
+    @asynccontextmanager
+    async def core(self) -> AsyncIterator[AsyncConnection]:
+        """SQLAlchemy's connection inside a REPEATABLE READ, READ ONLY transaction."""
+        with translated():
+            async with self.engine.connect() as connection:
+                await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                yield connection
+
+    @asynccontextmanager
+    async def bare(self) -> AsyncIterator[Connection]:
+        """A driver connection of the pool without a transaction; the caller begins and ends his own."""
+        with translated():
+            async with self.engine.connect() as connection:
+                raw = await connection.get_raw_connection()
+                yield cast(Any, raw.driver_connection)
+
+    async def ping(self) -> None:
+        """Raises `StoreUnavailable` when the store does not answer."""
+        async with self.bare() as connection:
+            await connection.fetchval("SELECT 1")
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self.engine.dispose()
