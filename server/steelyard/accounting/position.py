@@ -92,18 +92,22 @@ def average_entry(state: FoldState, instrument: Instrument, method: CostMethod) 
     return average_price(instrument, state.quantity, state.cost_lots)
 
 
+def unrealized(state: FoldState, instrument: Instrument, *, mark: Decimal | None, method: CostMethod) -> Decimal | None:
+    """Unrealized PnL of a folded position at a mark; None without a mark, 0 when flat."""
+    return unrealized_at(instrument, quantity=state.quantity, cost=cost(state, instrument, method), mark=mark)
+
+
 @exactly
-def unrealized(
-    state: FoldState, instrument: Instrument, *, mark: Decimal | None, method: CostMethod
+def unrealized_at(
+    instrument: Instrument, *, quantity: Decimal, cost: Decimal, mark: Decimal | None
 ) -> Decimal | None:
     """Unrealized PnL at a mark: quantity x m x mark - cost (inverse: cost - q x m / mark); the average is never an
-    input. None without a mark, 0 when flat."""
-    if not state.quantity:
+    input. `cost` is signed and in settle currency. None without a mark, 0 when flat."""
+    if not quantity:
         return ZERO
     if mark is None:
         return None
-    raw = state.cost_average if method is CostMethod.AVERAGE else state.cost_lots
-    return instrument.sign * instrument.scale * (value_of(instrument, state.quantity, mark) - raw)
+    return instrument.sign * (value_of(instrument, quantity, mark) * instrument.scale - cost)
 
 
 def exposure(state: FoldState, instrument: Instrument, *, mark: Decimal | None) -> Decimal | None:
