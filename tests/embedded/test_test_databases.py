@@ -25,3 +25,9 @@ async def test_a_dropped_database_takes_open_connections_with_it(postgres_server
     assert await administrator.fetchval("SELECT count(*) FROM pg_database WHERE datname = $1", name) == 0
     await administrator.close()
     connection.terminate()
+
+
+async def test_a_migrated_database_starts_with_the_newest_schema(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    assert await connection.fetchval("SELECT to_regclass('fills')") is not None
+    await connection.close()
