@@ -156,7 +156,6 @@ CREATE TABLE positions (
     instrument key_text NOT NULL,
     leg text NOT NULL CHECK (leg IN ('NET', 'LONG', 'SHORT')),
     version bigint NOT NULL CHECK (version > 0),
-    seq bigint NOT NULL,
     quantity total NOT NULL,
     cost_average total NOT NULL,
     average_price total,
