@@ -1,0 +1,254 @@
+"""The tables as SQLAlchemy knows them, for questions whose shape depends on a filter.
+
+The migrations make the tables; this mirrors their columns, and a test holds the two together. Checks and indexes are
+the migrations' alone. A domain's columns come back as its base type: `amount` and `total` as `Decimal`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, Numeric, Table, Text
+from sqlalchemy.dialects.postgresql import ARRAY, DOMAIN, JSONB, TIMESTAMP, UUID
+from sqlalchemy.types import TypeEngine
+
+metadata = MetaData()
+
+AMOUNT = DOMAIN("amount", Numeric(), create_type=False)
+"""What callers give: no NaN, magnitude below 1e20."""
+TOTAL = DOMAIN("total", Numeric(), create_type=False)
+"""What adds up: no NaN, magnitude below 1e60."""
+KEY_TEXT = DOMAIN("key_text", Text(), collation="C", create_type=False)
+"""Names and ids, 1 to 128 characters, compared by bytes."""
+MOMENT = TIMESTAMP(timezone=True)
+NUMBER = BigInteger()
+INTEGER = Integer()
+TEXT = Text()
+FLAG = Boolean()
+JSON = JSONB()
+ID = UUID(as_uuid=True)
+BYTES = LargeBinary()
+
+Type = TypeEngine[Any]
+
+
+def _key(*names: str, kind: Type = KEY_TEXT) -> list[Column[Any]]:
+    return [Column(name, kind, primary_key=True) for name in names]
+
+
+def _required(kind: Type, *names: str) -> list[Column[Any]]:
+    return [Column(name, kind, nullable=False) for name in names]
+
+
+def _optional(kind: Type, *names: str) -> list[Column[Any]]:
+    return [Column(name, kind, nullable=True) for name in names]
+
+
+def _position_key() -> list[Column[Any]]:
+    return [*_key("account", "book", "instrument"), *_key("leg", kind=TEXT)]
+
+
+def _key_columns() -> list[Column[Any]]:
+    return [*_required(KEY_TEXT, "book", "instrument"), *_required(TEXT, "leg")]
+
+
+def _stamps() -> list[Column[Any]]:
+    return [*_required(NUMBER, "version"), *_required(MOMENT, "created_at", "updated_at")]
+
+
+accounts = Table(
+    "accounts",
+    metadata,
+    *_key("account"),
+    *_required(TEXT, "cost_method", "lot_method", "size_authority", "time_zone"),
+    *_required(JSON, "day_rule"),
+    *_optional(MOMENT, "sealed_before"),
+    *_stamps(),
+)
+account_heads = Table(
+    "account_heads", metadata, *_key("account"), *_required(NUMBER, "seq"), *_required(MOMENT, "committed_at")
+)
+account_commits = Table(
+    "account_commits",
+    metadata,
+    *_key("account"),
+    *_key("seq", kind=NUMBER),
+    *_required(NUMBER, "commit_id"),
+    *_required(MOMENT, "committed_at"),
+    *_required(TEXT, "cause"),
+)
+instruments = Table(
+    "instruments",
+    metadata,
+    *_key("instrument"),
+    *_required(TEXT, "kind"),
+    *_required(AMOUNT, "multiplier"),
+    *_required(TEXT, "quote_currency", "settle_currency", "price_rule"),
+    *_required(FLAG, "is_root"),
+    *_stamps(),
+)
+marks = Table(
+    "marks",
+    metadata,
+    *_key("instrument"),
+    *_required(AMOUNT, "price"),
+    *_required(MOMENT, "marked_at"),
+    *_required(TEXT, "source"),
+    *_required(MOMENT, "recorded_at"),
+)
+fills = Table(
+    "fills",
+    metadata,
+    *_key("account", "fill_id"),
+    *_key_columns(),
+    *_required(AMOUNT, "delta", "price", "fee"),
+    *_optional(TEXT, "fee_currency"),
+    *_optional(AMOUNT, "fee_rate"),
+    *_optional(TOTAL, "fee_value"),
+    *_required(MOMENT, "executed_at"),
+    *_required(INTEGER, "source_sequence"),
+    *_required(TEXT, "state"),
+    *_required(INTEGER, "revision"),
+    *_optional(TEXT, "order_id", "note"),
+    *_optional(JSON, "labels"),
+    *_optional(ID, "import_id"),
+    *_required(NUMBER, "commit_id"),
+    *_required(MOMENT, "recorded_at"),
+)
+fill_revisions = Table(
+    "fill_revisions",
+    metadata,
+    *_key("account", "fill_id"),
+    *_key("revision", kind=INTEGER),
+    *_key_columns(),
+    *_required(AMOUNT, "delta", "price", "fee"),
+    *_optional(TEXT, "fee_currency"),
+    *_optional(AMOUNT, "fee_rate"),
+    *_optional(TOTAL, "fee_value"),
+    *_required(MOMENT, "executed_at"),
+    *_required(INTEGER, "source_sequence"),
+    *_required(TEXT, "state"),
+    *_optional(ID, "import_id"),
+    *_required(NUMBER, "commit_id"),
+    *_required(MOMENT, "recorded_at"),
+)
+fill_attestations = Table("fill_attestations", metadata, *_key("account", "fill_id"), *_key("import_id", kind=ID))
+adjustments = Table(
+    "adjustments",
+    metadata,
+    *_key("account", "adjustment_id"),
+    *_key_columns(),
+    *_required(TEXT, "kind"),
+    *_optional(AMOUNT, "quantity", "average_price", "amount"),
+    *_required(MOMENT, "effective_at"),
+    *_required(INTEGER, "source_sequence"),
+    *_required(TEXT, "state"),
+    *_optional(TEXT, "note"),
+    *_required(NUMBER, "commit_id"),
+    *_required(MOMENT, "recorded_at"),
+)
+positions = Table(
+    "positions",
+    metadata,
+    *_position_key(),
+    *_required(NUMBER, "version", "seq"),
+    *_required(TOTAL, "quantity", "cost_average"),
+    *_optional(TOTAL, "average_price"),
+    *_required(TOTAL, "cost_lots", "gross_average", "gross_lots", "fees", "reducing_fees", "funding"),
+    *_required(TOTAL, "cash_average", "cash_lots", "unmatched"),
+    *_required(NUMBER, "fill_count"),
+    *_optional(JSON, "unvalued_fees", "trip"),
+    *_optional(MOMENT, "last_executed_at"),
+    *_optional(INTEGER, "last_sequence"),
+    *_optional(KEY_TEXT, "last_entry_id"),
+    *_optional(MOMENT, "last_fill_at", "opened_at", "closed_at"),
+    *_required(INTEGER, "since_checkpoint"),
+    *_required(TEXT, "figures_state"),
+    *_required(TOTAL, "pending_fees", "pending_quantity"),
+    *_required(NUMBER, "pending_fills"),
+    *_optional(JSON, "labels"),
+    *_optional(TEXT, "notes"),
+    *_required(NUMBER, "annotation_version"),
+    *_required(MOMENT, "created_at", "updated_at"),
+    *_optional(MOMENT, "last_snapshot_at"),
+)
+lots = Table(
+    "lots",
+    metadata,
+    *_position_key(),
+    *_key("opened_at", kind=MOMENT),
+    *_key("opened_sequence", kind=INTEGER),
+    *_key("opened_entry_id"),
+    *_required(TOTAL, "quantity", "original_quantity", "price"),
+)
+round_trips = Table(
+    "round_trips",
+    metadata,
+    *_key("account"),
+    *_key("trip_id", kind=ID),
+    *_key_columns(),
+    *_required(TEXT, "direction"),
+    *_required(MOMENT, "opened_at"),
+    *_required(INTEGER, "opened_sequence"),
+    *_required(KEY_TEXT, "opened_entry_id"),
+    *_required(TOTAL, "opening_quantity"),
+    *_required(FLAG, "is_flip"),
+    *_required(MOMENT, "last_at"),
+    *_required(INTEGER, "last_sequence"),
+    *_required(KEY_TEXT, "last_entry_id"),
+    *_optional(MOMENT, "closed_at"),
+    *_required(TOTAL, "entered_quantity", "entered_value", "exited_quantity", "exited_value"),
+    *_required(TOTAL, "open_quantity", "max_quantity"),
+    *_required(FLAG, "is_adjusted"),
+    *_required(TOTAL, "gross_average", "gross_lots", "fees", "reducing_fees", "funding"),
+    *_required(TOTAL, "cash_average", "cash_lots", "unmatched"),
+    *_required(NUMBER, "fill_count"),
+    *_optional(JSON, "unvalued_fees"),
+)
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    *_position_key(),
+    *_key("executed_at", kind=MOMENT),
+    *_key("source_sequence", kind=INTEGER),
+    *_key("entry_id"),
+    *_required(JSON, "state"),
+)
+stale_keys = Table(
+    "stale_keys",
+    metadata,
+    *_position_key(),
+    *_required(MOMENT, "from_executed_at"),
+    *_required(INTEGER, "from_sequence"),
+    *_required(KEY_TEXT, "from_entry_id"),
+    *_required(MOMENT, "to_executed_at"),
+    *_required(INTEGER, "to_sequence"),
+    *_required(KEY_TEXT, "to_entry_id"),
+    *_required(NUMBER, "entries", "touch"),
+    *_required(TEXT, "reason"),
+    *_required(FLAG, "is_held"),
+    *_required(MOMENT, "since"),
+)
+position_events = Table(
+    "position_events",
+    metadata,
+    *_position_key(),
+    *_key("version", kind=NUMBER),
+    *_required(NUMBER, "seq"),
+    *_required(TEXT, "cause"),
+    *_optional(TEXT, "cause_id"),
+    *_required(TEXT, "change"),
+    *_required(ARRAY(TEXT), "fill_ids"),
+    *_required(NUMBER, "fill_count"),
+    *_required(JSON, "state"),
+    *_required(MOMENT, "committed_at"),
+)
+requests = Table(
+    "requests",
+    metadata,
+    *_key("scope"),
+    *_key("request_id", kind=ID),
+    *_required(TEXT, "method"),
+    *_required(BYTES, "body_hash", "response"),
+    *_required(MOMENT, "created_at"),
+)
