@@ -19,9 +19,9 @@ breaking() {
 
 case "${1:-}" in
   "") sed -n '2,5s/^# *//p' "$0"; exit 2 ;;
-  format) "$bin/buf" format --diff --exit-code ;;
-  write) "$bin/buf" format --write ;;
+  format) "$bin/buf" format --diff --exit-code protos ;;
+  write) "$bin/buf" format --write protos ;;
   breaking) breaking ;;
-  release) "$bin/buf" build --exclude-source-info -o "$released" ;;
+  release) .venv/bin/python tools/protos.py --baseline ;;
   *) "$bin/buf" "$@" ;;
 esac
