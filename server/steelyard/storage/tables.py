@@ -151,7 +151,7 @@ positions = Table(
     "positions",
     metadata,
     *_position_key(),
-    *_required(NUMBER, "version", "seq"),
+    *_required(NUMBER, "version"),
     *_required(TOTAL, "quantity", "cost_average"),
     *_optional(TOTAL, "average_price"),
     *_required(TOTAL, "cost_lots", "gross_average", "gross_lots", "fees", "reducing_fees", "funding"),
