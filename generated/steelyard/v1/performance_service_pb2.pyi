@@ -35,6 +35,7 @@ class GetDailyPerformanceRequest(_message.Message):
     BOOK_FIELD_NUMBER: _builtins.int
     INSTRUMENT_FIELD_NUMBER: _builtins.int
     MIN_COMMIT_FIELD_NUMBER: _builtins.int
+    SETTLE_CURRENCIES_FIELD_NUMBER: _builtins.int
     book: _builtins.str
     """Only this book. Default (empty): all."""
     instrument: _builtins.str
@@ -57,6 +58,10 @@ class GetDailyPerformanceRequest(_message.Message):
     def min_commit(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Commit]:
         """The answer is never older than these commits. Default: as new as this replica knows."""
 
+    @_builtins.property
+    def settle_currencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these currencies, at most 100; each is answered, with zeros where nothing was completed. Default: all that occur."""
+
     def __init__(
         self,
         *,
@@ -66,10 +71,11 @@ class GetDailyPerformanceRequest(_message.Message):
         book: _builtins.str = ...,
         instrument: _builtins.str = ...,
         min_commit: _abc.Iterable[_common_pb2.Commit] | None = ...,
+        settle_currencies: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_day", b"_day", "_day_rule", b"_day_rule", "day", b"day", "day_rule", b"day_rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_day", b"_day", "_day_rule", b"_day_rule", "accounts", b"accounts", "book", b"book", "day", b"day", "day_rule", b"day_rule", "instrument", b"instrument", "min_commit", b"min_commit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_day", b"_day", "_day_rule", b"_day_rule", "accounts", b"accounts", "book", b"book", "day", b"day", "day_rule", b"day_rule", "instrument", b"instrument", "min_commit", b"min_commit", "settle_currencies", b"settle_currencies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__day: _TypeAlias = _typing.Literal["day"]  # noqa: Y015
     _WhichOneofArgType__day: _TypeAlias = _typing.Literal["_day", b"_day"]  # noqa: Y015
@@ -116,7 +122,7 @@ class GetDailyPerformanceResponse(_message.Message):
 
     @_builtins.property
     def currencies(self) -> _containers.RepeatedCompositeFieldContainer[_performance_pb2.Performance]:
-        """One for each settle currency with completed round trips, sorted by name; none without any."""
+        """One for each settle currency with completed round trips, sorted by name, and for those asked for."""
 
     def __init__(
         self,
@@ -148,6 +154,7 @@ class GetWeeklyPerformanceRequest(_message.Message):
     BOOK_FIELD_NUMBER: _builtins.int
     INSTRUMENT_FIELD_NUMBER: _builtins.int
     MIN_COMMIT_FIELD_NUMBER: _builtins.int
+    SETTLE_CURRENCIES_FIELD_NUMBER: _builtins.int
     book: _builtins.str
     """Only this book. Default (empty): all."""
     instrument: _builtins.str
@@ -170,6 +177,10 @@ class GetWeeklyPerformanceRequest(_message.Message):
     def min_commit(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Commit]:
         """The answer is never older than these commits. Default: as new as this replica knows."""
 
+    @_builtins.property
+    def settle_currencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these currencies, at most 100; each is answered, with zeros where nothing was completed. Default: all that occur."""
+
     def __init__(
         self,
         *,
@@ -179,10 +190,11 @@ class GetWeeklyPerformanceRequest(_message.Message):
         book: _builtins.str = ...,
         instrument: _builtins.str = ...,
         min_commit: _abc.Iterable[_common_pb2.Commit] | None = ...,
+        settle_currencies: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_day", b"_day", "_day_rule", b"_day_rule", "day", b"day", "day_rule", b"day_rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_day", b"_day", "_day_rule", b"_day_rule", "accounts", b"accounts", "book", b"book", "day", b"day", "day_rule", b"day_rule", "instrument", b"instrument", "min_commit", b"min_commit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_day", b"_day", "_day_rule", b"_day_rule", "accounts", b"accounts", "book", b"book", "day", b"day", "day_rule", b"day_rule", "instrument", b"instrument", "min_commit", b"min_commit", "settle_currencies", b"settle_currencies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__day: _TypeAlias = _typing.Literal["day"]  # noqa: Y015
     _WhichOneofArgType__day: _TypeAlias = _typing.Literal["_day", b"_day"]  # noqa: Y015
@@ -229,7 +241,7 @@ class GetWeeklyPerformanceResponse(_message.Message):
 
     @_builtins.property
     def currencies(self) -> _containers.RepeatedCompositeFieldContainer[_performance_pb2.Performance]:
-        """One for each settle currency with completed round trips, sorted by name; none without any."""
+        """One for each settle currency with completed round trips, sorted by name, and for those asked for."""
 
     def __init__(
         self,

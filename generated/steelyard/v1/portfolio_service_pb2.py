@@ -29,7 +29,7 @@ from steelyard.v1 import portfolio_pb2 as steelyard_dot_v1_dot_portfolio__pb2
 from steelyard.v1 import position_pb2 as steelyard_dot_v1_dot_position__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$steelyard/v1/portfolio_service.proto\x12\x0csteelyard.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19steelyard/v1/common.proto\x1a\x1asteelyard/v1/options.proto\x1a\x1csteelyard/v1/portfolio.proto\x1a\x1bsteelyard/v1/position.proto\"\x81\x01\n\x13GetPortfolioRequest\x12\x10\n\x08\x61\x63\x63ounts\x18\x01 \x03(\t\x12\x13\n\x0binstruments\x18\x02 \x03(\t\x12\x19\n\x11include_positions\x18\x03 \x01(\x08\x12(\n\nmin_commit\x18\x04 \x03(\x0b\x32\x14.steelyard.v1.Commit\"\xc1\x01\n\x14GetPortfolioResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x33\n\ncurrencies\x18\x02 \x03(\x0b\x32\x1f.steelyard.v1.CurrencyPortfolio\x12)\n\tpositions\x18\x03 \x03(\x0b\x32\x16.steelyard.v1.Position\x12\x1b\n\x13positions_truncated\x18\x04 \x01(\x08\"e\n\x12GetExposureRequest\x12\x10\n\x08\x61\x63\x63ounts\x18\x01 \x03(\t\x12\x13\n\x0binstruments\x18\x02 \x03(\t\x12(\n\nmin_commit\x18\x03 \x03(\x0b\x32\x14.steelyard.v1.Commit\"w\n\x13GetExposureResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x32\n\ncurrencies\x18\x02 \x03(\x0b\x32\x1e.steelyard.v1.CurrencyExposure\"`\n\rGetPnlRequest\x12\x10\n\x08\x61\x63\x63ounts\x18\x01 \x03(\t\x12\x13\n\x0binstruments\x18\x02 \x03(\t\x12(\n\nmin_commit\x18\x03 \x03(\x0b\x32\x14.steelyard.v1.Commit\"m\n\x0eGetPnlResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12-\n\ncurrencies\x18\x02 \x03(\x0b\x32\x19.steelyard.v1.CurrencyPnl2\xf8\x02\n\x10PortfolioService\x12x\n\x0cGetPortfolio\x12!.steelyard.v1.GetPortfolioRequest\x1a\".steelyard.v1.GetPortfolioResponse\"!\x8a\xe7\x18\x04\x01\x17\x16\x18\x82\xd3\xe4\x93\x02\x13\x12\x11/api/v1/portfolio\x12~\n\x0bGetExposure\x12 .steelyard.v1.GetExposureRequest\x1a!.steelyard.v1.GetExposureResponse\"*\x8a\xe7\x18\x04\x01\x17\x16\x18\x82\xd3\xe4\x93\x02\x1c\x12\x1a/api/v1/portfolio/exposure\x12j\n\x06GetPnl\x12\x1b.steelyard.v1.GetPnlRequest\x1a\x1c.steelyard.v1.GetPnlResponse\"%\x8a\xe7\x18\x04\x01\x17\x16\x18\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/portfolio/pnlb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$steelyard/v1/portfolio_service.proto\x12\x0csteelyard.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19steelyard/v1/common.proto\x1a\x1asteelyard/v1/options.proto\x1a\x1csteelyard/v1/portfolio.proto\x1a\x1bsteelyard/v1/position.proto\"\x9c\x01\n\x13GetPortfolioRequest\x12\x10\n\x08\x61\x63\x63ounts\x18\x01 \x03(\t\x12\x13\n\x0binstruments\x18\x02 \x03(\t\x12\x19\n\x11include_positions\x18\x03 \x01(\x08\x12(\n\nmin_commit\x18\x04 \x03(\x0b\x32\x14.steelyard.v1.Commit\x12\x19\n\x11settle_currencies\x18\x05 \x03(\t\"\xc1\x01\n\x14GetPortfolioResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x33\n\ncurrencies\x18\x02 \x03(\x0b\x32\x1f.steelyard.v1.CurrencyPortfolio\x12)\n\tpositions\x18\x03 \x03(\x0b\x32\x16.steelyard.v1.Position\x12\x1b\n\x13positions_truncated\x18\x04 \x01(\x08\"\x80\x01\n\x12GetExposureRequest\x12\x10\n\x08\x61\x63\x63ounts\x18\x01 \x03(\t\x12\x13\n\x0binstruments\x18\x02 \x03(\t\x12(\n\nmin_commit\x18\x03 \x03(\x0b\x32\x14.steelyard.v1.Commit\x12\x19\n\x11settle_currencies\x18\x04 \x03(\t\"w\n\x13GetExposureResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x32\n\ncurrencies\x18\x02 \x03(\x0b\x32\x1e.steelyard.v1.CurrencyExposure\"{\n\rGetPnlRequest\x12\x10\n\x08\x61\x63\x63ounts\x18\x01 \x03(\t\x12\x13\n\x0binstruments\x18\x02 \x03(\t\x12(\n\nmin_commit\x18\x03 \x03(\x0b\x32\x14.steelyard.v1.Commit\x12\x19\n\x11settle_currencies\x18\x04 \x03(\t\"m\n\x0eGetPnlResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12-\n\ncurrencies\x18\x02 \x03(\x0b\x32\x19.steelyard.v1.CurrencyPnl2\xf8\x02\n\x10PortfolioService\x12x\n\x0cGetPortfolio\x12!.steelyard.v1.GetPortfolioRequest\x1a\".steelyard.v1.GetPortfolioResponse\"!\x8a\xe7\x18\x04\x01\x17\x16\x18\x82\xd3\xe4\x93\x02\x13\x12\x11/api/v1/portfolio\x12~\n\x0bGetExposure\x12 .steelyard.v1.GetExposureRequest\x1a!.steelyard.v1.GetExposureResponse\"*\x8a\xe7\x18\x04\x01\x17\x16\x18\x82\xd3\xe4\x93\x02\x1c\x12\x1a/api/v1/portfolio/exposure\x12j\n\x06GetPnl\x12\x1b.steelyard.v1.GetPnlRequest\x1a\x1c.steelyard.v1.GetPnlResponse\"%\x8a\xe7\x18\x04\x01\x17\x16\x18\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/portfolio/pnlb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,17 +43,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PORTFOLIOSERVICE'].methods_by_name['GetPnl']._loaded_options = None
   _globals['_PORTFOLIOSERVICE'].methods_by_name['GetPnl']._serialized_options = b'\212\347\030\004\001\027\026\030\202\323\344\223\002\027\022\025/api/v1/portfolio/pnl'
   _globals['_GETPORTFOLIOREQUEST']._serialized_start=199
-  _globals['_GETPORTFOLIOREQUEST']._serialized_end=328
-  _globals['_GETPORTFOLIORESPONSE']._serialized_start=331
-  _globals['_GETPORTFOLIORESPONSE']._serialized_end=524
-  _globals['_GETEXPOSUREREQUEST']._serialized_start=526
-  _globals['_GETEXPOSUREREQUEST']._serialized_end=627
-  _globals['_GETEXPOSURERESPONSE']._serialized_start=629
-  _globals['_GETEXPOSURERESPONSE']._serialized_end=748
-  _globals['_GETPNLREQUEST']._serialized_start=750
-  _globals['_GETPNLREQUEST']._serialized_end=846
-  _globals['_GETPNLRESPONSE']._serialized_start=848
-  _globals['_GETPNLRESPONSE']._serialized_end=957
-  _globals['_PORTFOLIOSERVICE']._serialized_start=960
-  _globals['_PORTFOLIOSERVICE']._serialized_end=1336
+  _globals['_GETPORTFOLIOREQUEST']._serialized_end=355
+  _globals['_GETPORTFOLIORESPONSE']._serialized_start=358
+  _globals['_GETPORTFOLIORESPONSE']._serialized_end=551
+  _globals['_GETEXPOSUREREQUEST']._serialized_start=554
+  _globals['_GETEXPOSUREREQUEST']._serialized_end=682
+  _globals['_GETEXPOSURERESPONSE']._serialized_start=684
+  _globals['_GETEXPOSURERESPONSE']._serialized_end=803
+  _globals['_GETPNLREQUEST']._serialized_start=805
+  _globals['_GETPNLREQUEST']._serialized_end=928
+  _globals['_GETPNLRESPONSE']._serialized_start=930
+  _globals['_GETPNLRESPONSE']._serialized_end=1039
+  _globals['_PORTFOLIOSERVICE']._serialized_start=1042
+  _globals['_PORTFOLIOSERVICE']._serialized_end=1418
 # @@protoc_insertion_point(module_scope)

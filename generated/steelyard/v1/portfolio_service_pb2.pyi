@@ -31,6 +31,7 @@ class GetPortfolioRequest(_message.Message):
     INSTRUMENTS_FIELD_NUMBER: _builtins.int
     INCLUDE_POSITIONS_FIELD_NUMBER: _builtins.int
     MIN_COMMIT_FIELD_NUMBER: _builtins.int
+    SETTLE_CURRENCIES_FIELD_NUMBER: _builtins.int
     include_positions: _builtins.bool
     """Whether the open positions are told too, full view. Default: false."""
     @_builtins.property
@@ -45,6 +46,10 @@ class GetPortfolioRequest(_message.Message):
     def min_commit(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Commit]:
         """The answer is never older than these commits. Default: as new as this replica knows."""
 
+    @_builtins.property
+    def settle_currencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these currencies, at most 100; each is answered, with zeros where nothing settles in it. Default: all that occur."""
+
     def __init__(
         self,
         *,
@@ -52,10 +57,11 @@ class GetPortfolioRequest(_message.Message):
         instruments: _abc.Iterable[_builtins.str] | None = ...,
         include_positions: _builtins.bool = ...,
         min_commit: _abc.Iterable[_common_pb2.Commit] | None = ...,
+        settle_currencies: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "include_positions", b"include_positions", "instruments", b"instruments", "min_commit", b"min_commit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "include_positions", b"include_positions", "instruments", b"instruments", "min_commit", b"min_commit", "settle_currencies", b"settle_currencies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -79,7 +85,7 @@ class GetPortfolioResponse(_message.Message):
 
     @_builtins.property
     def currencies(self) -> _containers.RepeatedCompositeFieldContainer[_portfolio_pb2.CurrencyPortfolio]:
-        """One for each settle currency, sorted by name; none without positions."""
+        """One for each settle currency, sorted by name; without positions none but those asked for, in zeros."""
 
     @_builtins.property
     def positions(self) -> _containers.RepeatedCompositeFieldContainer[_position_pb2.Position]:
@@ -110,6 +116,7 @@ class GetExposureRequest(_message.Message):
     ACCOUNTS_FIELD_NUMBER: _builtins.int
     INSTRUMENTS_FIELD_NUMBER: _builtins.int
     MIN_COMMIT_FIELD_NUMBER: _builtins.int
+    SETTLE_CURRENCIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def accounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these accounts, at most 1,000. Default: all that the caller may see."""
@@ -122,16 +129,21 @@ class GetExposureRequest(_message.Message):
     def min_commit(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Commit]:
         """The answer is never older than these commits. Default: as new as this replica knows."""
 
+    @_builtins.property
+    def settle_currencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these currencies, at most 100; each is answered, with zeros where nothing settles in it. Default: all that occur."""
+
     def __init__(
         self,
         *,
         accounts: _abc.Iterable[_builtins.str] | None = ...,
         instruments: _abc.Iterable[_builtins.str] | None = ...,
         min_commit: _abc.Iterable[_common_pb2.Commit] | None = ...,
+        settle_currencies: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "instruments", b"instruments", "min_commit", b"min_commit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "instruments", b"instruments", "min_commit", b"min_commit", "settle_currencies", b"settle_currencies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -151,7 +163,7 @@ class GetExposureResponse(_message.Message):
 
     @_builtins.property
     def currencies(self) -> _containers.RepeatedCompositeFieldContainer[_portfolio_pb2.CurrencyExposure]:
-        """One for each settle currency, sorted by name; none without positions."""
+        """One for each settle currency, sorted by name; without positions none but those asked for, in zeros."""
 
     def __init__(
         self,
@@ -176,6 +188,7 @@ class GetPnlRequest(_message.Message):
     ACCOUNTS_FIELD_NUMBER: _builtins.int
     INSTRUMENTS_FIELD_NUMBER: _builtins.int
     MIN_COMMIT_FIELD_NUMBER: _builtins.int
+    SETTLE_CURRENCIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def accounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these accounts, at most 1,000. Default: all that the caller may see."""
@@ -188,16 +201,21 @@ class GetPnlRequest(_message.Message):
     def min_commit(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Commit]:
         """The answer is never older than these commits. Default: as new as this replica knows."""
 
+    @_builtins.property
+    def settle_currencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these currencies, at most 100; each is answered, with zeros where nothing settles in it. Default: all that occur."""
+
     def __init__(
         self,
         *,
         accounts: _abc.Iterable[_builtins.str] | None = ...,
         instruments: _abc.Iterable[_builtins.str] | None = ...,
         min_commit: _abc.Iterable[_common_pb2.Commit] | None = ...,
+        settle_currencies: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "instruments", b"instruments", "min_commit", b"min_commit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "instruments", b"instruments", "min_commit", b"min_commit", "settle_currencies", b"settle_currencies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -217,7 +235,7 @@ class GetPnlResponse(_message.Message):
 
     @_builtins.property
     def currencies(self) -> _containers.RepeatedCompositeFieldContainer[_portfolio_pb2.CurrencyPnl]:
-        """One for each settle currency, sorted by name; none without positions."""
+        """One for each settle currency, sorted by name; without positions none but those asked for, in zeros."""
 
     def __init__(
         self,

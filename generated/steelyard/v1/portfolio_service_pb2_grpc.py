@@ -57,7 +57,7 @@ class PortfolioServiceServicer:
     """
 
     def GetPortfolio(self, request, context):
-        """Exposure, value, profit and loss, counts. Without positions: no currency, never an error.
+        """Exposure, value, profit and loss, counts. Without positions: zeros, never an error.
 
         Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
         """

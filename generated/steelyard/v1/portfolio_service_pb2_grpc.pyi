@@ -17,7 +17,7 @@ class PortfolioServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetPortfolio: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetPortfolioRequest, _portfolio_service_pb2.GetPortfolioResponse]
-    """Exposure, value, profit and loss, counts. Without positions: no currency, never an error.
+    """Exposure, value, profit and loss, counts. Without positions: zeros, never an error.
 
     Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
     """
@@ -41,7 +41,7 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _portfolio_service_pb2.GetPortfolioRequest,
         context: _aio.ServicerContext[_portfolio_service_pb2.GetPortfolioRequest, _abc.Awaitable[_portfolio_service_pb2.GetPortfolioResponse]],
     ) -> _abc.Awaitable[_portfolio_service_pb2.GetPortfolioResponse]:
-        """Exposure, value, profit and loss, counts. Without positions: no currency, never an error.
+        """Exposure, value, profit and loss, counts. Without positions: zeros, never an error.
 
         Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
         """
