@@ -1,0 +1,102 @@
+"""One call as the layers around it see it: who asked what, under which id, and how it ended."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import grpc.aio
+
+REQUEST_ID = "x-request-id"
+TRACE_ID = "x-trace-id"
+TRACEPARENT = "traceparent"
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,127}", re.ASCII)
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*", re.ASCII)
+_NO_TRACE = "0" * 32
+
+
+@dataclass(slots=True)
+class Call:
+    """A call under way. Layers note on it what they find; the outermost one tells it to the log."""
+
+    method: str
+    """`/steelyard.v1.FillService/RecordFill`."""
+    context: Context
+    request_id: str
+    trace_id: str
+    metadata: Mapping[str, str | bytes]
+    deadline_cap_s: float | None
+    """How long the service works on it at most; None for streams that may stay."""
+    is_stream: bool = False
+    """Whether answers are streamed."""
+    code: grpc.StatusCode | None = None
+    """Set by whoever ends the call with an error."""
+    reason: str | None = None
+    account: str | None = None
+    trailers: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def service(self) -> str:
+        """`steelyard.v1.FillService`."""
+        return self.method[1:].rpartition("/")[0]
+
+    def add_trailer(self, name: str, value: str) -> None:
+        """Sends a trailer with the answer, whether good or bad."""
+        self.trailers.append((name, value))
+        self.context.set_trailing_metadata(tuple(self.trailers))
+
+
+_current: ContextVar[Call] = ContextVar("steelyard_call")
+
+
+def current_call() -> Call:
+    """The call that the running handler serves."""
+    return _current.get()
+
+
+def begin_call(method: str, context: Context, *, deadline_cap_s: float | None, is_stream: bool) -> Call:
+    """Takes up a call: its ids from the metadata where they are sane, else new ones."""
+    metadata: dict[str, str | bytes] = dict(context.invocation_metadata() or ())
+    request_id = _sane(metadata.get(REQUEST_ID)) or uuid.uuid4().hex
+    call = Call(
+        method=method,
+        context=context,
+        request_id=request_id,
+        trace_id=_trace_of(metadata.get(TRACEPARENT)) or _sane(metadata.get(TRACE_ID)) or request_id,
+        metadata=metadata,
+        deadline_cap_s=deadline_cap_s,
+        is_stream=is_stream,
+    )
+    call.add_trailer(REQUEST_ID, request_id)
+    _current.set(call)
+    return call
+
+
+def seconds_left(context: Context, *, margin_s: float = 0.05) -> float | None:
+    """How long an answer may still take, less a margin for sending it; None: as long as it likes.
+
+    The smaller of the caller's deadline and the cap of the service.
+    """
+    call = _current.get(None)
+    # None without a deadline, whatever its type says.
+    asked: float | None = context.time_remaining()
+    cap = call.deadline_cap_s if call is not None else None
+    left = [limit for limit in (asked, cap) if limit is not None]
+    return max(min(left) - margin_s, 0.0) if left else None
+
+
+def _sane(value: str | bytes | None) -> str | None:
+    return value if isinstance(value, str) and _SANE_ID.fullmatch(value) else None
+
+
+def _trace_of(value: str | bytes | None) -> str | None:
+    match = _TRACEPARENT.fullmatch(value) if isinstance(value, str) else None
+    return match[1] if match and match[1] != _NO_TRACE else None

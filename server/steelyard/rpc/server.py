@@ -1,0 +1,141 @@
+"""The gRPC server: servicers in, a port out, and an end that loses nothing.
+
+Draining: health says NOT_SERVING, so balancers and clients go elsewhere; a short wait, since calls are on their way
+already (`stop` answers CANCELLED to what it has not dispatched yet); then `stop` with a grace; then our own count of
+calls in flight, because `stop` forgets those it has cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2_grpc
+
+from steelyard.rpc import health, services
+from steelyard.rpc.health import Health, Ping
+from steelyard.rpc.interceptors import CallChain, Layer
+from steelyard.rpc.limits import RpcLimits, hard_concurrency, server_options
+from steelyard.rpc.observe import Admit, InFlight, Observe
+from steelyard.rpc.reflection import add_reflection
+from steelyard.rpc.services import Services
+from steelyard.rpc.translate import Translate
+from steelyard.telemetry.logs import Log
+
+__all__ = ["GrpcServer", "ServerSettings", "Services"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Where and how one server listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 4800
+    """0: a free one."""
+    limits: RpcLimits = field(default_factory=RpcLimits)
+    has_reflection: bool = True
+    shares_port: bool = False
+    """Whether several processes listen on the port (SO_REUSEPORT)."""
+    drain_wait_s: float = 0.5
+    """How long calls already on their way are still taken on; 0.5 to 5 s behind a balancer."""
+    drain_grace_s: float = 10.0
+    health_interval_s: float = 1.0
+    health_timeout_s: float = 2.0
+
+
+class GrpcServer:
+    """One gRPC server of this process."""
+
+    def __init__(
+        self,
+        servicers: Services,
+        *,
+        settings: ServerSettings,
+        ping: Ping,
+        log: Log,
+        refusals: Sequence[Layer] = (),
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
+        """`refusals` are layers that may refuse a call (authenticate, limit); they lie within observe and translate."""
+        self._settings = settings
+        self.in_flight = InFlight()
+        layers: tuple[Layer, ...] = (
+            Observe(log, self.in_flight),
+            Translate(log),
+            Admit(self.in_flight, limit=settings.limits.concurrent_rpcs),
+            *refusals,
+        )
+        self._server = grpc.aio.server(
+            interceptors=(CallChain(layers, limits=settings.limits),),
+            options=server_options(settings.limits, shares_port=settings.shares_port),
+            maximum_concurrent_rpcs=hard_concurrency(settings.limits),
+        )
+        self.service_names = services.add_all(servicers, self._server)
+        self.health = Health(
+            self.service_names,
+            ping=ping,
+            log=log,
+            interval_s=settings.health_interval_s,
+            timeout_s=settings.health_timeout_s,
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self._server)
+        if settings.has_reflection:
+            add_reflection(self._server, (*self.service_names, health.SERVICE_NAME))
+        self.port = self._bind(credentials)
+        self._monitor: asyncio.Task[None] | None = None
+        self._before_stop: list[Callable[[], None]] = []
+
+    @property
+    def address(self) -> str:
+        """`host:port`, as a client takes it."""
+        return f"{self._settings.host}:{self.port}"
+
+    async def start(self) -> None:
+        """Answers calls from now on; health has been asked for once."""
+        await self.health.check()
+        await self._server.start()
+        self._monitor = asyncio.create_task(self.health.monitor(), name="health-monitor")
+
+    def on_drain(self, tell: Callable[[], None]) -> None:
+        """Calls `tell` when the drain begins, so that streams say goodbye with a token and end."""
+        self._before_stop.append(tell)
+
+    async def wait(self) -> None:
+        """Returns when the server has stopped; raises when its health monitor died, which must end the process."""
+        assert self._monitor is not None
+        stopped = asyncio.create_task(self._wait_for_termination(), name="grpc-termination")
+        try:
+            await asyncio.wait((stopped, self._monitor), return_when=asyncio.FIRST_COMPLETED)
+            if self._monitor.done() and not self._monitor.cancelled():
+                await self._monitor
+            await stopped
+        finally:
+            stopped.cancel()
+
+    async def stop(self) -> bool:
+        """Drains and stops; False when calls were still being handled after the grace."""
+        settings = self._settings
+        await self.health.drain()
+        if self._monitor is not None:
+            self._monitor.cancel()
+        for tell in self._before_stop:
+            tell()
+        if self.in_flight.count or settings.drain_wait_s:
+            await asyncio.sleep(settings.drain_wait_s)
+        await self._server.stop(settings.drain_grace_s)
+        return await self.in_flight.wait_idle(timeout_s=settings.drain_grace_s)
+
+    async def _wait_for_termination(self) -> None:
+        await self._server.wait_for_termination()
+
+    def _bind(self, credentials: grpc.ServerCredentials | None) -> int:
+        address = f"{self._settings.host}:{self._settings.port}"
+        try:
+            if credentials is not None:
+                return self._server.add_secure_port(address, credentials)
+            return self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: is it in use?") from error

@@ -1,0 +1,61 @@
+"""Logs: one JSON object per line, a static event name and fields for the rest."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Protocol, TextIO, cast
+
+import structlog
+
+
+class Log(Protocol):
+    """What a part needs to write log lines; structlog's loggers fulfil it by shape."""
+
+    def debug(self, event: str, **fields: Any) -> Any:
+        """A line for whoever looks closely."""
+        ...
+
+    def info(self, event: str, **fields: Any) -> Any:
+        """A line for every unit of work."""
+        ...
+
+    def warning(self, event: str, **fields: Any) -> Any:
+        """Something an operator may have to see to."""
+        ...
+
+    def error(self, event: str, **fields: Any) -> Any:
+        """A failure of ours; `exc_info` carries the exception."""
+        ...
+
+
+def json_log(*, level: str = "info", stream: TextIO | None = None) -> Log:
+    """A logger that writes JSON lines (to standard error unless told otherwise); makes no global settings."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    return cast(
+        Log,
+        structlog.wrap_logger(
+            structlog.PrintLogger(stream or sys.stderr),
+            wrapper_class=structlog.make_filtering_bound_logger(number),
+            processors=[
+                structlog.contextvars.merge_contextvars,
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+                # Without locals: they may hold what must not be logged.
+                structlog.processors.ExceptionRenderer(
+                    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+                ),
+                structlog.processors.JSONRenderer(default=str),
+            ],
+            cache_logger_on_first_use=True,
+        ),
+    )
+
+
+def silent_log() -> Log:
+    """A logger that writes nothing."""
+    return cast(Log, structlog.wrap_logger(structlog.ReturnLogger(), processors=[_drop]))
+
+
+def _drop(*line: Any) -> Any:
+    raise structlog.DropEvent
