@@ -6,14 +6,17 @@ has a default in the contract gets it here.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zoneinfo
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TypeVar
 from uuid import UUID
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 
@@ -130,6 +133,18 @@ def timestamp(value: Timestamp, *, field: str) -> datetime:
         raise InvalidField(field, "is outside the years 1 to 9999") from None
 
 
+def required_timestamp(message: Message, name: str, *, field: str) -> datetime:
+    """The time in a field that must be given."""
+    if not message.HasField(name):
+        raise InvalidField(field, "is required")
+    return timestamp(getattr(message, name), field=field)
+
+
+def optional_timestamp(message: Message, name: str, *, field: str | None = None) -> datetime | None:
+    """The time in a field that may be left unset."""
+    return timestamp(getattr(message, name), field=field or name) if message.HasField(name) else None
+
+
 def calendar_date(value: Date, *, field: str) -> date:
     """A whole day; a year or month alone is refused."""
     try:
@@ -205,6 +220,24 @@ def source_sequence(value: int, *, field: str = "source_sequence") -> int:
     if value < 0:
         raise InvalidField(field, "must not be negative")
     return value
+
+
+def body_hash(request: Message) -> bytes:
+    """A hash of what a write asks, whichever request id it came under: the same body gives the same answer."""
+    body = type(request)()
+    body.CopyFrom(request)
+    if "request_id" in body.DESCRIPTOR.fields_by_name:
+        body.ClearField("request_id")
+    return hashlib.sha256(body.SerializeToString(deterministic=True)).digest()
+
+
+@contextmanager
+def within(path: str) -> Iterator[None]:
+    """Runs a block whose complaints name fields of a part of the request: they come out with the full path."""
+    try:
+        yield
+    except InvalidField as error:
+        raise InvalidField(f"{path}.{error.field}", error.why) from error
 
 
 def page_size(value: int, *, field: str = "page_size") -> int:

@@ -1,0 +1,103 @@
+"""Fills and adjustments as callers send them, into domain values; every complaint names the field by its full path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+from uuid import UUID
+
+from steelyard.accounting import keys
+from steelyard.accounting.entries import Adjustment, AdjustmentKind, Fill, Side
+from steelyard.accounting.errors import InvalidField
+from steelyard.accounting.keys import FillId, PositionKey
+from steelyard.accounting.units import ZERO
+from steelyard.rpc import decode, limits
+from steelyard.v1 import common_pb2, fill_pb2
+
+SIDES: Mapping[int, Side] = {common_pb2.SIDE_BUY: Side.BUY, common_pb2.SIDE_SELL: Side.SELL}
+ADJUSTMENT_KINDS: Mapping[int, AdjustmentKind] = {
+    fill_pb2.ADJUSTMENT_KIND_FUNDING: AdjustmentKind.FUNDING,
+    fill_pb2.ADJUSTMENT_KIND_OPENING: AdjustmentKind.OPENING,
+    fill_pb2.ADJUSTMENT_KIND_TRANSFER: AdjustmentKind.TRANSFER,
+    fill_pb2.ADJUSTMENT_KIND_SETTLEMENT: AdjustmentKind.SETTLEMENT,
+    fill_pb2.ADJUSTMENT_KIND_CORRECTION: AdjustmentKind.CORRECTION,
+}
+
+
+class VersionedRequest(Protocol):
+    """A write that may name the version it means."""
+
+    expected_version: int
+    etag: str
+
+    def HasField(self, field_name: str) -> bool:  # noqa: N802 - protobuf's name
+        """Whether an optional field was given."""
+        ...
+
+
+def expected_version(request: VersionedRequest) -> int | None:
+    """The version a write demands, given as a number or as an etag, never as both."""
+    has_number, has_etag = request.HasField("expected_version"), request.HasField("etag")
+    if has_number and has_etag:
+        raise InvalidField("etag", "must not be given together with expected_version")
+    if has_etag:
+        return decode.version_of_etag(request.etag)
+    return decode.version(request.expected_version) if has_number else None
+
+
+def fill(message: fill_pb2.Fill, *, field: str) -> Fill:
+    """A fill to record; output only fields are ignored. Raises `InvalidField`."""
+    return Fill(
+        key=_key_of_fill(message, field=field),
+        fill_id=keys.fill_id(message.fill_id, field=f"{field}.fill_id"),
+        side=decode.choice(message.side, SIDES, field=f"{field}.side"),
+        quantity=decode.positive(message.quantity, field=f"{field}.quantity"),
+        price=decode.decimal(message.price, field=f"{field}.price"),
+        executed_at=decode.required_timestamp(message, "executed_at", field=f"{field}.executed_at"),
+        fee=decode.decimal(message.fee, field=f"{field}.fee") if message.HasField("fee") else ZERO,
+        fee_currency=(
+            decode.currency(message.fee_currency, field=f"{field}.fee_currency") if message.fee_currency else None
+        ),
+        fee_rate=(
+            decode.positive(message.fee_rate, field=f"{field}.fee_rate") if message.HasField("fee_rate") else None
+        ),
+        source_sequence=decode.source_sequence(message.source_sequence, field=f"{field}.source_sequence"),
+        order_id=(
+            decode.printable(message.order_id, limits.ORDER_ID_MAX, field=f"{field}.order_id")
+            if message.order_id
+            else None
+        ),
+        note=decode.note(message.note, field=f"{field}.note") if message.note else None,
+        labels=decode.labels(message.labels, field=f"{field}.labels"),
+    )
+
+
+def adjustment(message: fill_pb2.Adjustment, *, request_id: UUID, field: str = "adjustment") -> Adjustment:
+    """An entry that is no execution; without an id of its own it gets one made from the request id."""
+    given = message.HasField
+    return Adjustment(
+        key=decode.position_key(message.key, field=f"{field}.key"),
+        adjustment_id=(
+            keys.fill_id(message.adjustment_id, field=f"{field}.adjustment_id")
+            if given("adjustment_id")
+            else FillId(f"adjustment:{request_id}")
+        ),
+        kind=decode.choice(message.kind, ADJUSTMENT_KINDS, field=f"{field}.kind"),
+        effective_at=decode.required_timestamp(message, "effective_at", field=f"{field}.effective_at"),
+        quantity=decode.decimal(message.quantity, field=f"{field}.quantity") if given("quantity") else None,
+        average_price=(
+            decode.decimal(message.average_price, field=f"{field}.average_price") if given("average_price") else None
+        ),
+        amount=decode.decimal(message.amount, field=f"{field}.amount") if given("amount") else None,
+        source_sequence=decode.source_sequence(message.source_sequence, field=f"{field}.source_sequence"),
+        note=decode.note(message.note, field=f"{field}.note") if message.note else None,
+    )
+
+
+def _key_of_fill(message: fill_pb2.Fill, *, field: str) -> PositionKey:
+    return PositionKey(
+        decode.account(message.account, field=f"{field}.account"),
+        decode.book(message.book, field=f"{field}.book"),
+        decode.instrument(message.instrument, field=f"{field}.instrument"),
+        decode.leg(message.leg, field=f"{field}.leg"),
+    )
