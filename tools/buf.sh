@@ -11,9 +11,9 @@ released=protos/released.binpb
 # A descriptor needs no history, so the check also works in a shallow clone.
 breaking() {
   if [ -e "$released" ]; then
-    "$bin/buf" breaking --against "$released"
+    "$bin/buf" breaking protos --against "$released"
   else
-    "$bin/buf" breaking --against ".git#ref=HEAD"
+    "$bin/buf" breaking protos --against ".git#ref=HEAD,subdir=protos"
   fi
 }
 

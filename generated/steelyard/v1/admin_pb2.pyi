@@ -204,11 +204,15 @@ class Account(_message.Message):
     account: _builtins.str
     """Its name: at most 64 of letters, digits, `._:/@#-` and single inner spaces, beginning with a letter or digit."""
     cost_method: Global___CostMethod.ValueType
-    """Which method's figures are the plain ones. A futures import makes an unknown account with COST_METHOD_LOTS."""
+    """Which method's figures are the plain ones. Default: as it was, at first COST_METHOD_AVERAGE; a futures import makes
+    an unknown account with COST_METHOD_LOTS. A change refolds all positions of the account.
+    """
     lot_method: Global___LotMethod.ValueType
-    """In which order lots are relieved. A change refolds all positions of the account."""
+    """In which order lots are relieved. Default: as it was, at first LOT_METHOD_FIFO. A change refolds all positions of
+    the account.
+    """
     size_authority: Global___SizeAuthority.ValueType
-    """Who decides the size of its positions."""
+    """Who decides the size of its positions. Default: as it was, at first SIZE_AUTHORITY_FILLS."""
     time_zone: _builtins.str
     """IANA zone of the account, for imports and reports that state none. Default (empty): `America/Chicago`; in
     UpsertAccount empty keeps what a known account has.

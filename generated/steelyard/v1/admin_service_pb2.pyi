@@ -162,7 +162,7 @@ class ListAccountsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MIN_COMMIT_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many at most: default (0) 50, more than 1,000 means 1,000, negative is refused."""
+    """How many at most. Default: 50; more than 1,000 means 1,000, negative is refused."""
     page_token: _builtins.str
     """`next_page_token` of the page before. Default: the first page."""
     @_builtins.property

@@ -114,7 +114,7 @@ class ListImportsRequest(_message.Message):
     include_rows: _builtins.bool
     """Whether the rows that something is wrong with are told, at most 1,000 for each import. Default: false."""
     page_size: _builtins.int
-    """How many at most: default (0) 50, more than 1,000 means 1,000, negative is refused. With `include_rows` at most 20."""
+    """How many at most. Default: 50; more than 1,000 means 1,000, negative is refused. With `include_rows` at most 20."""
     page_token: _builtins.str
     """`next_page_token` of the page before. Default: the first page."""
     def __init__(
@@ -406,7 +406,7 @@ class ListBuildsRequest(_message.Message):
     import_id: _builtins.str
     """Only the build started with this import. Default (empty): all."""
     page_size: _builtins.int
-    """How many at most: default (0) 50, more than 1,000 means 1,000, negative is refused."""
+    """How many at most. Default: 50; more than 1,000 means 1,000, negative is refused."""
     page_token: _builtins.str
     """`next_page_token` of the page before. Default: the first page."""
     @_builtins.property

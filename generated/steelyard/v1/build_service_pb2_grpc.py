@@ -92,9 +92,9 @@ class BuildServiceServicer:
     """
 
     def ImportTrades(self, request_iterator, context):
-        """Takes one file: first a header, then its bytes. Good rows are recorded, bad rows are results. It succeeds whether or
-        not the build it starts does. A file that is no known format, or over a limit (1 GiB, 5 million rows, 64 KiB a row),
-        is INVALID_FIELD and leaves nothing behind.
+        """Takes one file: first a header, then its bytes. Good rows are recorded, bad rows are results. It succeeds whether
+        or not the build it starts does. A file that is no known format, or over a limit (1 GiB, 5 million rows, 64 KiB a
+        row), is INVALID_FIELD and leaves nothing behind.
 
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
         """

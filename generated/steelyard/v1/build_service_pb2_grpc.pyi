@@ -17,9 +17,9 @@ class BuildServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ImportTrades: _aio.StreamUnaryMultiCallable[_build_service_pb2.ImportTradesRequest, _build_service_pb2.ImportTradesResponse]
-    """Takes one file: first a header, then its bytes. Good rows are recorded, bad rows are results. It succeeds whether or
-    not the build it starts does. A file that is no known format, or over a limit (1 GiB, 5 million rows, 64 KiB a row),
-    is INVALID_FIELD and leaves nothing behind.
+    """Takes one file: first a header, then its bytes. Good rows are recorded, bad rows are results. It succeeds whether
+    or not the build it starts does. A file that is no known format, or over a limit (1 GiB, 5 million rows, 64 KiB a
+    row), is INVALID_FIELD and leaves nothing behind.
 
     Errors: INVALID_FIELD, REQUEST_ID_REUSED, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
     """
@@ -81,9 +81,9 @@ class BuildServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _abc.AsyncIterator[_build_service_pb2.ImportTradesRequest],
         context: _aio.ServicerContext[_abc.AsyncIterator[_build_service_pb2.ImportTradesRequest], _abc.Awaitable[_build_service_pb2.ImportTradesResponse]],
     ) -> _abc.Awaitable[_build_service_pb2.ImportTradesResponse]:
-        """Takes one file: first a header, then its bytes. Good rows are recorded, bad rows are results. It succeeds whether or
-        not the build it starts does. A file that is no known format, or over a limit (1 GiB, 5 million rows, 64 KiB a row),
-        is INVALID_FIELD and leaves nothing behind.
+        """Takes one file: first a header, then its bytes. Good rows are recorded, bad rows are results. It succeeds whether
+        or not the build it starts does. A file that is no known format, or over a limit (1 GiB, 5 million rows, 64 KiB a
+        row), is INVALID_FIELD and leaves nothing behind.
 
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
         """

@@ -37,7 +37,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ACCOUNT_DENIED: _ErrorReason.ValueType  # 6
     """PERMISSION_DENIED. The API key may not see or write this account."""
     ERROR_REASON_NOT_FOUND: _ErrorReason.ValueType  # 7
-    """NOT_FOUND. There is no such position, fill, round trip, build, import, instrument or account; ResourceInfo names it."""
+    """NOT_FOUND. There is no such position, fill, round trip, build, import, instrument or account; ResourceInfo names
+    it.
+    """
     ERROR_REASON_FILL_CONFLICT: _ErrorReason.ValueType  # 8
     """ALREADY_EXISTS. The fill (or adjustment) id is known with other content; nothing was changed."""
     ERROR_REASON_VERSION_MISMATCH: _ErrorReason.ValueType  # 9
@@ -53,7 +55,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PERIOD_SEALED: _ErrorReason.ValueType  # 13
     """FAILED_PRECONDITION. The account is sealed for the time of this entry."""
     ERROR_REASON_NUMERIC_LIMIT: _ErrorReason.ValueType  # 14
-    """FAILED_PRECONDITION. An amount is beyond what is kept exactly: |quantity x price x multiplier| must stay below 1e20."""
+    """FAILED_PRECONDITION. An amount is beyond what is kept exactly: |quantity x price x multiplier| must stay below
+    1e20.
+    """
     ERROR_REASON_BUILD_ALREADY_DONE: _ErrorReason.ValueType  # 15
     """FAILED_PRECONDITION. The build has already reached its end."""
     ERROR_REASON_PRICES_NOT_FRESH: _ErrorReason.ValueType  # 16
@@ -97,7 +101,9 @@ ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 5
 ERROR_REASON_ACCOUNT_DENIED: ErrorReason.ValueType  # 6
 """PERMISSION_DENIED. The API key may not see or write this account."""
 ERROR_REASON_NOT_FOUND: ErrorReason.ValueType  # 7
-"""NOT_FOUND. There is no such position, fill, round trip, build, import, instrument or account; ResourceInfo names it."""
+"""NOT_FOUND. There is no such position, fill, round trip, build, import, instrument or account; ResourceInfo names
+it.
+"""
 ERROR_REASON_FILL_CONFLICT: ErrorReason.ValueType  # 8
 """ALREADY_EXISTS. The fill (or adjustment) id is known with other content; nothing was changed."""
 ERROR_REASON_VERSION_MISMATCH: ErrorReason.ValueType  # 9
@@ -113,7 +119,9 @@ ERROR_REASON_LEG_OVERRUN: ErrorReason.ValueType  # 12
 ERROR_REASON_PERIOD_SEALED: ErrorReason.ValueType  # 13
 """FAILED_PRECONDITION. The account is sealed for the time of this entry."""
 ERROR_REASON_NUMERIC_LIMIT: ErrorReason.ValueType  # 14
-"""FAILED_PRECONDITION. An amount is beyond what is kept exactly: |quantity x price x multiplier| must stay below 1e20."""
+"""FAILED_PRECONDITION. An amount is beyond what is kept exactly: |quantity x price x multiplier| must stay below
+1e20.
+"""
 ERROR_REASON_BUILD_ALREADY_DONE: ErrorReason.ValueType  # 15
 """FAILED_PRECONDITION. The build has already reached its end."""
 ERROR_REASON_PRICES_NOT_FRESH: ErrorReason.ValueType  # 16

@@ -155,7 +155,7 @@ class Fill(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The caller's labels: at most 32, names of at most 64 characters, values of at most 256."""
+        """The caller's labels: at most 32, names of at most 64 characters, values of at most 256. Default: none."""
 
     @_builtins.property
     def recorded_at(self) -> _timestamp_pb2.Timestamp:

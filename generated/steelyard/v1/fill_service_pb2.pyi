@@ -61,16 +61,18 @@ class RecordFillRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     RETURN_POSITION_FIELD_NUMBER: _builtins.int
     auto_update_positions: _builtins.bool
-    """Whether its position is updated before the answer; false only stores it, for the next build of its key. Default: true."""
+    """Whether its position is updated before the answer; false only stores it, for the next build of its key. Default:
+    true.
+    """
     validate_only: _builtins.bool
     """Whether everything is checked and answered, `position` as it would be, but nothing recorded. Default: false."""
     reject_overrun: _builtins.bool
-    """Whether a fill that closes more than its leg holds is refused with LEG_OVERRUN. Default: false, the excess is kept as
-    `unmatched_quantity`. Only for LEG_LONG and LEG_SHORT.
+    """Whether a fill that closes more than its leg holds is refused with LEG_OVERRUN. Default: false, the excess is kept
+    as `unmatched_quantity`. Only for LEG_LONG and LEG_SHORT.
     """
     expected_version: _builtins.int
-    """Refuse with VERSION_MISMATCH unless the position has this version; 0: unless it does not exist. Unset: any. A repeat
-    of a recorded fill is answered without this check.
+    """Refuse with VERSION_MISMATCH unless the position has this version; 0: unless it does not exist. Unset: any. A
+    repeat of a recorded fill is answered without this check.
     """
     etag: _builtins.str
     """The same as text, from Position.etag; not together with `expected_version`. Unset: any."""
@@ -434,7 +436,7 @@ class ListFillsRequest(_message.Message):
     order: Global___FillOrder.ValueType
     """In which order. Default: the latest first."""
     page_size: _builtins.int
-    """How many at most: default (0) 50, more than 1,000 means 1,000, negative is refused."""
+    """How many at most. Default: 50; more than 1,000 means 1,000, negative is refused."""
     page_token: _builtins.str
     """`next_page_token` of the page before. Default: the first page."""
     @_builtins.property

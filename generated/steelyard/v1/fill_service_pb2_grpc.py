@@ -67,11 +67,11 @@ class FillServiceServicer:
     """
 
     def RecordFill(self, request, context):
-        """Records one fill and, unless told otherwise, updates its position before it answers, also when the fill is late. The
-        same fill again gets the same receipt. A sell beyond a long position is legal and opens a short one.
+        """Records one fill and, unless told otherwise, updates its position before it answers, also when the fill is late.
+        The same fill again gets the same receipt. A sell beyond a long position is legal and opens a short one.
 
-        Errors: INVALID_FIELD, UNKNOWN_INSTRUMENT, FILL_CONFLICT, VERSION_MISMATCH, LEG_OVERRUN, PERIOD_SEALED, NUMERIC_LIMIT,
-        QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
+        Errors: INVALID_FIELD, UNKNOWN_INSTRUMENT, FILL_CONFLICT, VERSION_MISMATCH, LEG_OVERRUN, PERIOD_SEALED,
+        NUMERIC_LIMIT, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,11 +17,11 @@ class FillServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RecordFill: _aio.UnaryUnaryMultiCallable[_fill_service_pb2.RecordFillRequest, _fill_service_pb2.RecordFillResponse]
-    """Records one fill and, unless told otherwise, updates its position before it answers, also when the fill is late. The
-    same fill again gets the same receipt. A sell beyond a long position is legal and opens a short one.
+    """Records one fill and, unless told otherwise, updates its position before it answers, also when the fill is late.
+    The same fill again gets the same receipt. A sell beyond a long position is legal and opens a short one.
 
-    Errors: INVALID_FIELD, UNKNOWN_INSTRUMENT, FILL_CONFLICT, VERSION_MISMATCH, LEG_OVERRUN, PERIOD_SEALED, NUMERIC_LIMIT,
-    QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
+    Errors: INVALID_FIELD, UNKNOWN_INSTRUMENT, FILL_CONFLICT, VERSION_MISMATCH, LEG_OVERRUN, PERIOD_SEALED,
+    NUMERIC_LIMIT, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
     """
     BatchRecordFills: _aio.UnaryUnaryMultiCallable[_fill_service_pb2.BatchRecordFillsRequest, _fill_service_pb2.BatchRecordFillsResponse]
     """Records up to 5,000 fills. Each succeeds or fails alone and has its result in its place; the call fails only as a
@@ -57,11 +57,11 @@ class FillServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fill_service_pb2.RecordFillRequest,
         context: _aio.ServicerContext[_fill_service_pb2.RecordFillRequest, _abc.Awaitable[_fill_service_pb2.RecordFillResponse]],
     ) -> _abc.Awaitable[_fill_service_pb2.RecordFillResponse]:
-        """Records one fill and, unless told otherwise, updates its position before it answers, also when the fill is late. The
-        same fill again gets the same receipt. A sell beyond a long position is legal and opens a short one.
+        """Records one fill and, unless told otherwise, updates its position before it answers, also when the fill is late.
+        The same fill again gets the same receipt. A sell beyond a long position is legal and opens a short one.
 
-        Errors: INVALID_FIELD, UNKNOWN_INSTRUMENT, FILL_CONFLICT, VERSION_MISMATCH, LEG_OVERRUN, PERIOD_SEALED, NUMERIC_LIMIT,
-        QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
+        Errors: INVALID_FIELD, UNKNOWN_INSTRUMENT, FILL_CONFLICT, VERSION_MISMATCH, LEG_OVERRUN, PERIOD_SEALED,
+        NUMERIC_LIMIT, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
         """
 
     @_abc_1.abstractmethod

@@ -128,8 +128,8 @@ class ImportHeader(_message.Message):
     AUTO_BUILD_POSITIONS_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of this call. A repeat with the same header and file gets the first answer; the same file under a new id is read
-    again, and only its new rows are recorded.
+    """UUID of this call. A repeat with the same header and file gets the first answer; the same file under a new id is
+    read again, and only its new rows are recorded.
     """
     file_name: _builtins.str
     """The file's name without its folder, at most 255 characters; it is only shown. Default: none."""
@@ -279,7 +279,7 @@ class ImportRow(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     RAW_FIELD_NUMBER: _builtins.int
     row_number: _builtins.int
-    """Its place in the file: 1 is the first row after the header."""
+    """The line of the file, as an editor numbers it: the header is line 1."""
     category: Global___ImportRowCategory.ValueType
     """What kind of wrong."""
     field: _builtins.str
@@ -287,7 +287,7 @@ class ImportRow(_message.Message):
     reason: _builtins.str
     """What is wrong with it, for people."""
     raw: _builtins.str
-    """The row as it stands in the file, cut at 1,024 characters."""
+    """The row as it stands in the file; longer than 2,000 characters it is cut and ends in an ellipsis."""
     def __init__(
         self,
         *,

@@ -119,13 +119,17 @@ class Instrument(_message.Message):
     multiplier: _builtins.str
     """Money per point and unit of quantity (inverse: worth of one unit); decimal greater than zero. MNQ: 2. Required."""
     quote_currency: _builtins.str
-    """The currency prices are in (`USD`, `USDT`): 1 to 16 of `A-Z 0-9`."""
+    """The currency prices are in (`USD`, `USDT`): 2 to 16 of `A-Z 0-9`."""
     settle_currency: _builtins.str
-    """The currency its money is in. Default (empty): the quote currency of a linear instrument; required for inverse ones."""
+    """The currency its money is in. Default (empty): the quote currency of a linear instrument; required for inverse
+    ones.
+    """
     price_rule: Global___PriceRule.ValueType
     """Which prices are legal. Default: PRICE_RULE_POSITIVE."""
     root: _builtins.bool
-    """Whether this is a futures root (`MNQ`): contracts whose first token it is take their record from it. Default: false."""
+    """Whether this is a futures root (`MNQ`): contracts whose first token it is take their record from it. Default:
+    false.
+    """
     has_fills: _builtins.bool
     """Whether fills exist, so that the record changes only with `rebuild`. For a root: fills of any of its contracts."""
     version: _builtins.int

@@ -165,7 +165,7 @@ class ListInstrumentsRequest(_message.Message):
     settle_currency: _builtins.str
     """Only this settle currency. Default: all."""
     page_size: _builtins.int
-    """How many at most: default (0) 50, more than 1,000 means 1,000, negative is refused."""
+    """How many at most. Default: 50; more than 1,000 means 1,000, negative is refused."""
     page_token: _builtins.str
     """`next_page_token` of the page before. Default: the first page."""
     def __init__(
@@ -328,7 +328,7 @@ class ListMarksRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many at most: default (0) 50, more than 1,000 means 1,000, negative is refused."""
+    """How many at most. Default: 50; more than 1,000 means 1,000, negative is refused."""
     page_token: _builtins.str
     """`next_page_token` of the page before. Default: the first page."""
     @_builtins.property

@@ -14,6 +14,6 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 ERRORS_FIELD_NUMBER: _builtins.int
 errors: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _containers.RepeatedScalarFieldContainer[_errors_pb2.ErrorReason.ValueType]]
-"""Every reason this method may fail with; its comment says the same in the line `Errors: ...`. Besides these, any call
-may end CANCELLED or DEADLINE_EXCEEDED by gRPC itself, which carry no reason.
+"""Every reason this method may fail with; its comment says the same in the line `Errors: ...`. Besides these, any
+call may end CANCELLED or DEADLINE_EXCEEDED by gRPC itself, which carry no reason.
 """

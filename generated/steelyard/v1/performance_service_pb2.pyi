@@ -60,7 +60,9 @@ class GetDailyPerformanceRequest(_message.Message):
 
     @_builtins.property
     def settle_currencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these currencies, at most 100; each is answered, with zeros where nothing was completed. Default: all that occur."""
+        """Only these currencies, at most 100; each is answered, with zeros where nothing was completed. Default: all that
+        occur.
+        """
 
     def __init__(
         self,
@@ -179,7 +181,9 @@ class GetWeeklyPerformanceRequest(_message.Message):
 
     @_builtins.property
     def settle_currencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these currencies, at most 100; each is answered, with zeros where nothing was completed. Default: all that occur."""
+        """Only these currencies, at most 100; each is answered, with zeros where nothing was completed. Default: all that
+        occur.
+        """
 
     def __init__(
         self,

@@ -48,7 +48,9 @@ class GetPortfolioRequest(_message.Message):
 
     @_builtins.property
     def settle_currencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these currencies, at most 100; each is answered, with zeros where nothing settles in it. Default: all that occur."""
+        """Only these currencies, at most 100; each is answered, with zeros where nothing settles in it. Default: all that
+        occur.
+        """
 
     def __init__(
         self,
@@ -131,7 +133,9 @@ class GetExposureRequest(_message.Message):
 
     @_builtins.property
     def settle_currencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these currencies, at most 100; each is answered, with zeros where nothing settles in it. Default: all that occur."""
+        """Only these currencies, at most 100; each is answered, with zeros where nothing settles in it. Default: all that
+        occur.
+        """
 
     def __init__(
         self,
@@ -203,7 +207,9 @@ class GetPnlRequest(_message.Message):
 
     @_builtins.property
     def settle_currencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these currencies, at most 100; each is answered, with zeros where nothing settles in it. Default: all that occur."""
+        """Only these currencies, at most 100; each is answered, with zeros where nothing settles in it. Default: all that
+        occur.
+        """
 
     def __init__(
         self,

@@ -182,7 +182,9 @@ class MethodFigures(_message.Message):
     net_realized_pnl: _builtins.str
     """Gross less all valued fees, plus funding."""
     unrealized_pnl: _builtins.str
-    """quantity x multiplier x mark - cost (inverse: cost - quantity x multiplier / mark). Unset without a mark, 0 when flat."""
+    """quantity x multiplier x mark - cost (inverse: cost - quantity x multiplier / mark). Unset without a mark, 0 when
+    flat.
+    """
     def __init__(
         self,
         *,
@@ -508,7 +510,9 @@ class Position(_message.Message):
     fees_complete: _builtins.bool
     """Whether every fee could be valued; false marks every net figure incomplete."""
     unrealized_pnl: _builtins.str
-    """quantity x multiplier x mark - cost (inverse: cost - quantity x multiplier / mark). Unset without a mark, 0 when flat."""
+    """quantity x multiplier x mark - cost (inverse: cost - quantity x multiplier / mark). Unset without a mark, 0 when
+    flat.
+    """
     notional: _builtins.str
     """Signed worth at the mark. Unset without a mark, 0 when flat."""
     exposure: _builtins.str

@@ -135,7 +135,7 @@ class ListPositionsRequest(_message.Message):
     view: _position_pb2.PositionView.ValueType
     """How much is told. Default: POSITION_VIEW_BASIC."""
     page_size: _builtins.int
-    """How many at most: default (0) 50, more than 1,000 means 1,000, negative is refused."""
+    """How many at most. Default: 50; more than 1,000 means 1,000, negative is refused."""
     page_token: _builtins.str
     """`next_page_token` of the page before. Default: the first page."""
     @_builtins.property
@@ -309,7 +309,7 @@ class ListLotsRequest(_message.Message):
     leg: _common_pb2.Leg.ValueType
     """The leg. Default: LEG_NET."""
     page_size: _builtins.int
-    """How many at most: default (0) 50, more than 1,000 means 1,000, negative is refused."""
+    """How many at most. Default: 50; more than 1,000 means 1,000, negative is refused."""
     page_token: _builtins.str
     """`next_page_token` of the page before. Default: the first page."""
     @_builtins.property
@@ -399,7 +399,7 @@ class ListRoundTripsRequest(_message.Message):
     state: _round_trip_pb2.RoundTripState.ValueType
     """Only open or only closed ones. Default: both."""
     page_size: _builtins.int
-    """How many at most: default (0) 50, more than 1,000 means 1,000, negative is refused."""
+    """How many at most. Default: 50; more than 1,000 means 1,000, negative is refused."""
     page_token: _builtins.str
     """`next_page_token` of the page before. Default: the first page."""
     @_builtins.property
@@ -577,7 +577,7 @@ class ListPositionEventsRequest(_message.Message):
     version_before: _builtins.int
     """Only versions below this. Default: 0, up to the newest."""
     page_size: _builtins.int
-    """How many at most: default (0) 50, more than 1,000 means 1,000, negative is refused."""
+    """How many at most. Default: 50; more than 1,000 means 1,000, negative is refused."""
     page_token: _builtins.str
     """`next_page_token` of the page before. Default: the first page."""
     @_builtins.property
