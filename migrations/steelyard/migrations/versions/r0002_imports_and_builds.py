@@ -26,12 +26,15 @@ CREATE TABLE imports (
     conflicting bigint NOT NULL DEFAULT 0,
     rejected bigint NOT NULL DEFAULT 0,
     warnings bigint NOT NULL DEFAULT 0,
+    withdrawn bigint NOT NULL DEFAULT 0,
+    accounts text[] NOT NULL DEFAULT '{}',
     build_id uuid,
     error text,
     created_at timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz,
     rolled_back_at timestamptz
 );
+CREATE INDEX imports_by_request ON imports (request_id) WHERE request_id IS NOT NULL;
 CREATE INDEX imports_by_age ON imports (created_at, import_id);
 CREATE TABLE import_rows (
     import_id uuid NOT NULL REFERENCES imports ON DELETE CASCADE,
@@ -93,6 +96,8 @@ CREATE TABLE build_keys (
     PRIMARY KEY (build_id, account, book, instrument, leg)
 );
 CREATE INDEX build_keys_by_chunk ON build_keys (build_id, chunk);
+CREATE INDEX build_keys_unfinished ON build_keys (account, book, instrument, leg)
+    WHERE state IN ('PENDING', 'RUNNING');
 CREATE TABLE build_chunks (
     build_id uuid NOT NULL REFERENCES builds ON DELETE CASCADE,
     chunk integer NOT NULL,
