@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
@@ -20,7 +21,8 @@ from steelyard.accounting.instruments import Instrument
 from steelyard.accounting.keys import Account, FillId, InstrumentName, OrderKey, PositionKey
 from steelyard.accounting.lots import Lot, LotMethod
 from steelyard.accounting.position import FiguresState, FoldState
-from steelyard.accounting.round_trips import CostMethod, RoundTrip, Sums
+from steelyard.accounting.round_trips import CostMethod, RoundTrip
+from steelyard.accounting.units import ZERO
 
 Clock = Callable[[], datetime]
 """Gives the current time, aware UTC; only `app/assembly.py` makes one that reads a clock."""
@@ -59,6 +61,14 @@ class FillOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedFill:
+    """What recording one fill came to, and which places of the fold it changed (first, last); None: none."""
+
+    outcome: FillOutcome
+    changed: tuple[OrderKey, OrderKey] | None
+
+
+@dataclass(frozen=True, slots=True)
 class StaleRange:
     """Entries of a key that are stored but not folded yet lie within [first, last]."""
 
@@ -73,6 +83,19 @@ class StaleRange:
 
 
 @dataclass(frozen=True, slots=True)
+class Pending:
+    """What stored entries add while their refold is deferred: quantity, fees and count do not depend on order."""
+
+    quantity: Decimal = ZERO
+    """Signed."""
+    fees: Decimal = ZERO
+    fills: int = 0
+
+
+NOTHING_PENDING = Pending()
+
+
+@dataclass(frozen=True, slots=True)
 class StoredPosition:
     """A position as it is stored; `version` 0 means there is no row yet."""
 
@@ -81,8 +104,8 @@ class StoredPosition:
     state: FoldState
     figures_state: FiguresState
     since_checkpoint: int
-    stale: StaleRange | None
-    fill_count: int = 0
+    pending: Pending = NOTHING_PENDING
+    stale: StaleRange | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +137,7 @@ class KeyChange:
     clears_stale: int | None = None
     """The `touch` of the stale range that this change has folded."""
     figures_state: FiguresState = FiguresState.CURRENT
-    settled: Sums | None = None
+    pending: Pending = NOTHING_PENDING
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +164,7 @@ class BookTransaction(Protocol):
 
     async def insert_fills(
         self, fills: Sequence[Fill], instruments: Mapping[InstrumentName, Instrument]
-    ) -> Sequence[FillOutcome]:
+    ) -> Sequence[RecordedFill]:
         """Inserts fills in key order and says of each what it came to; repeats keep the smaller sequence."""
         ...
 
@@ -163,8 +186,18 @@ class BookTransaction(Protocol):
         """Live entries of a key in fold order from `start` on, in batches that need not fit in memory together."""
         ...
 
-    async def count_entries(self, key: PositionKey, *, start: OrderKey | None) -> int:
-        """How many live entries a key has from `start` on."""
+    async def count_entries(self, key: PositionKey, *, start: OrderKey | None, limit: int) -> int:
+        """How many live entries a key has from `start` on, counted up to `limit`."""
+        ...
+
+    async def last_fill_at(self, key: PositionKey, *, before: OrderKey) -> datetime | None:
+        """When the newest live fill strictly before a place was executed."""
+        ...
+
+    async def applied_versions(
+        self, identities: Sequence[tuple[Account, FillId]]
+    ) -> Mapping[tuple[Account, FillId], int | None]:
+        """The version of its position in which each stored fill was applied; None while it waits to be folded."""
         ...
 
     async def last_trip_opened_before(self, key: PositionKey, order: OrderKey) -> RoundTrip | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import asyncpg
 from sqlalchemy import make_url
@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from steelyard.storage.driver_errors import translated
 
-Connection = asyncpg.Connection
+Connection: TypeAlias = asyncpg.Connection
 """The bare driver connection inside a transaction."""
 
 
@@ -37,7 +37,7 @@ class DatabaseLimits:
 class Database:
     """The store's connection pool; one per process."""
 
-    def __init__(self, url: str, limits: DatabaseLimits = DatabaseLimits()) -> None:  # noqa: B008 - frozen
+    def __init__(self, url: str, limits: DatabaseLimits = DatabaseLimits()) -> None:
         self.url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         """For parts that need a connection of their own (listeners, the task engine); holds the password."""
         self._limits = limits
@@ -47,6 +47,7 @@ class Database:
             max_overflow=0,
             pool_timeout=limits.pool_wait_s,
             pool_use_lifo=True,
+            json_deserializer=str,  # JSON stays text: readers parse it, and no number passes through a float
             connect_args={
                 "timeout": limits.connect_timeout_s,
                 "server_settings": {

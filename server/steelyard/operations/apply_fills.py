@@ -1,0 +1,267 @@
+"""What one transaction does with a handful of fills: check, record, fold, and say of each what it came to.
+
+The order of steps is the lock order of the store: fills, then positions, then (at commit) the heads of the accounts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+
+from steelyard.accounting.entries import Entry, Fill, check_fill, entry_of_fill
+from steelyard.accounting.errors import (
+    FillConflict,
+    LegOverrun,
+    PeriodSealed,
+    SteelyardError,
+    UnknownInstrument,
+    VersionMismatch,
+)
+from steelyard.accounting.fold import FoldRules
+from steelyard.accounting.instruments import Instrument
+from steelyard.accounting.keys import Account, FillId, InstrumentName, OrderKey, PositionKey
+from steelyard.accounting.position import FiguresState
+from steelyard.accounting.units import exactly
+from steelyard.operations.ports import (
+    AccountRules,
+    BookTransaction,
+    Commit,
+    FillOutcome,
+    KeyChange,
+    OpenTransaction,
+    Pending,
+    RecordedFill,
+    StaleRange,
+    StoredPosition,
+)
+from steelyard.operations.refold import Cause, extend_key, refold_key
+
+REFOLD_IN_BATCH_MAX = 1_000
+"""Entries folded again in the transaction that records a late fill."""
+REFOLD_WAITING_MAX = 50_000
+"""Entries folded again in a transaction of its own while the caller waits; beyond, the refold is deferred."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """How a caller wants his fills recorded."""
+
+    is_auto_update: bool = True
+    """False stores the fill as pending, to be folded by the next build of its key."""
+    is_validate_only: bool = False
+    is_reject_overrun: bool = False
+    expected_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FillReceipt:
+    """What a fill came to. `version` is that of the position in which it is applied; None while it is pending."""
+
+    fill_id: FillId
+    key: PositionKey
+    version: int | None
+    is_replayed: bool = False
+    is_pending: bool = False
+    commits: Sequence[Commit] = ()
+
+
+@dataclass(slots=True)
+class Applied:
+    """The outcome of one transaction: per fill a receipt or an error, and keys whose refold is still owed."""
+
+    results: list[FillReceipt | SteelyardError] = field(default_factory=list)
+    owed: list[PositionKey] = field(default_factory=list)
+    """Keys too long to fold again here, short enough to fold while the caller waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """The new entries of a key in this transaction."""
+
+    fills: list[Fill]
+    first: OrderKey
+    last: OrderKey
+
+
+async def apply_fills(
+    book: OpenTransaction,
+    fills: Sequence[Fill],
+    *,
+    options: WriteOptions,
+    new_accounts: AccountRules | None,
+    now: datetime,
+) -> Applied:
+    """Records fills that share their options and folds them into their positions, each key one version further."""
+    rules = await book.accounts({fill.account for fill in fills}, make=new_accounts)
+    instruments = await book.instruments({fill.key.instrument for fill in fills})
+    refusals = [_refusal(fill, rules=rules, instruments=instruments, now=now) for fill in fills]
+    accepted = [fill for fill, refusal in zip(fills, refusals, strict=True) if refusal is None]
+    outcomes = iter(await book.insert_fills(accepted, instruments) if accepted else ())
+    recorded = [None if refusal is not None else next(outcomes) for refusal in refusals]
+    by_key = _changes_by_key(fills, recorded)
+    applied = Applied()
+    if options.is_auto_update:
+        versions = await _fold(book, by_key, rules=rules, instruments=instruments, options=options, applied=applied)
+    else:
+        versions = {}
+        await _set_aside(book, by_key)
+    if accepted:
+        await book.touch(key.account for key in by_key)
+    replayed = await book.applied_versions(
+        [(fill.account, fill.fill_id) for fill, step in zip(fills, recorded, strict=True) if _is_repeat(step)]
+    )
+    for fill, refusal, step in zip(fills, refusals, recorded, strict=True):
+        applied.results.append(_result(fill, refusal or step, versions=versions, replayed=replayed))
+    return applied
+
+
+def _refusal(
+    fill: Fill,
+    *,
+    rules: Mapping[Account, AccountRules],
+    instruments: Mapping[InstrumentName, Instrument],
+    now: datetime,
+) -> SteelyardError | None:
+    account = rules.get(fill.account)
+    if account is not None and account.sealed_before is not None and fill.executed_at < account.sealed_before:
+        return PeriodSealed(f"account {fill.account} is sealed before {account.sealed_before.isoformat()}")
+    instrument = instruments.get(fill.key.instrument)
+    if instrument is None:
+        return UnknownInstrument(f"instrument {fill.key.instrument} has no record", instrument=fill.key.instrument)
+    try:
+        check_fill(fill, instrument, now=now)
+    except SteelyardError as error:
+        return error
+    return None
+
+
+def _changes_by_key(fills: Sequence[Fill], recorded: Sequence[RecordedFill | None]) -> dict[PositionKey, _Recorded]:
+    by_key: dict[PositionKey, _Recorded] = {}
+    for fill, step in zip(fills, recorded, strict=True):
+        if step is None or step.changed is None:
+            continue
+        first, last = step.changed
+        known = by_key.get(fill.key)
+        if known is None:
+            known = by_key[fill.key] = _Recorded([], first, last)
+        elif first < known.first or last > known.last:
+            known = by_key[fill.key] = _Recorded(known.fills, min(first, known.first), max(last, known.last))
+        if step.outcome is FillOutcome.RECORDED:
+            known.fills.append(fill)
+    return by_key
+
+
+async def _set_aside(book: BookTransaction, by_key: Mapping[PositionKey, _Recorded]) -> None:
+    """Keeps new fills as pending: stored, but left out of the position until something folds their key."""
+    await book.mark_stale(
+        {
+            key: StaleRange(new.first, new.last, len(new.fills), 1, is_held=True, reason="PENDING")
+            for key, new in by_key.items()
+        }
+    )
+
+
+async def _fold(
+    book: BookTransaction,
+    by_key: Mapping[PositionKey, _Recorded],
+    *,
+    rules: Mapping[Account, AccountRules],
+    instruments: Mapping[InstrumentName, Instrument],
+    options: WriteOptions,
+    applied: Applied,
+) -> dict[PositionKey, int]:
+    positions = await book.lock_positions(by_key) if by_key else {}
+    changes: list[KeyChange] = []
+    for key, new in sorted(by_key.items()):
+        stored = positions[key]
+        if options.expected_version is not None and stored.version != options.expected_version:
+            raise VersionMismatch(f"the position is at version {stored.version}", current_version=str(stored.version))
+        fold_rules = FoldRules(instruments[key.instrument], key.leg, rules[key.account].lot_method)
+        change = await _change(book, stored, new=new, rules=fold_rules, applied=applied)
+        if options.is_reject_overrun and change.state.lifetime.unmatched > stored.state.lifetime.unmatched:
+            raise LegOverrun(f"{key.leg} leg of {key.instrument} holds {abs(stored.state.quantity)}")
+        changes.append(change)
+    await book.apply(changes)
+    return {change.key: change.expected_version + 1 for change in changes}
+
+
+async def _change(
+    book: BookTransaction, stored: StoredPosition, *, new: _Recorded, rules: FoldRules, applied: Applied
+) -> KeyChange:
+    cause = Cause("fill", new.fills[0].fill_id if new.fills else None, _ids(new.fills), len(new.fills))
+    entries = sorted((entry_of_fill(fill, rules.instrument) for fill in new.fills), key=_order)
+    newest = stored.state.last
+    if stored.stale is None and (newest is None or new.first > newest):
+        return extend_key(stored, rules, entries=entries, cause=cause)
+    first, last = new.first, new.last
+    if stored.stale is not None:
+        first, last = min(first, stored.stale.first), max(last, stored.stale.last)
+    behind = await book.count_entries(stored.key, start=first, limit=REFOLD_WAITING_MAX + 1)
+    if behind <= REFOLD_IN_BATCH_MAX:
+        return await refold_key(book, stored=stored, rules=rules, changed=(first, last), cause=cause)
+    if behind <= REFOLD_WAITING_MAX:
+        applied.owed.append(stored.key)
+    await book.mark_stale({stored.key: StaleRange(first, last, len(entries), 1, is_held=False, reason="LATE")})
+    return deferred(stored, entries=entries, cause=cause)
+
+
+def deferred(stored: StoredPosition, *, entries: Iterable[Entry], cause: Cause) -> KeyChange:
+    """The order-free part of new entries at once (quantity, fees, count); the figures follow by a refold."""
+    return KeyChange(
+        key=stored.key,
+        expected_version=stored.version,
+        state=stored.state,
+        cause=cause.name,
+        cause_id=cause.id,
+        fill_ids=cause.fill_ids,
+        fill_count=cause.fill_count,
+        since_checkpoint=stored.since_checkpoint,
+        trips=(),
+        old_lots=stored.state.lots,
+        figures_state=FiguresState.REFOLDING,
+        pending=_added(stored.pending, entries),
+    )
+
+
+@exactly
+def _added(pending: Pending, entries: Iterable[Entry]) -> Pending:
+    for entry in entries:
+        quantity = entry.quantity if entry.quantity is not None else Decimal(0)
+        pending = replace(
+            pending, quantity=pending.quantity + quantity, fees=pending.fees + entry.fee, fills=pending.fills + 1
+        )
+    return pending
+
+
+def _order(entry: Entry) -> OrderKey:
+    return entry.order
+
+
+def _ids(fills: Sequence[Fill]) -> list[str]:
+    return [fill.fill_id for fill in fills[:100]]
+
+
+def _is_repeat(step: RecordedFill | None) -> bool:
+    return step is not None and step.outcome in (FillOutcome.REPEATED, FillOutcome.BUSTED)
+
+
+def _result(
+    fill: Fill,
+    step: SteelyardError | RecordedFill | None,
+    *,
+    versions: Mapping[PositionKey, int],
+    replayed: Mapping[tuple[Account, FillId], int | None],
+) -> FillReceipt | SteelyardError:
+    if isinstance(step, SteelyardError):
+        return step
+    assert step is not None
+    if step.outcome is FillOutcome.CONFLICTING:
+        return FillConflict(f"fill {fill.fill_id} is known with other content", fill_id=fill.fill_id)
+    if _is_repeat(step):
+        version = replayed.get((fill.account, fill.fill_id))
+        is_pending = version is None and step.outcome is not FillOutcome.BUSTED
+        return FillReceipt(fill.fill_id, fill.key, version, is_replayed=True, is_pending=is_pending)
+    version = versions.get(fill.key)
+    return FillReceipt(fill.fill_id, fill.key, version, is_pending=version is None)

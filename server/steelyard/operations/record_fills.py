@@ -1,0 +1,275 @@
+"""Records fills and adjustments: exactly once each, however often and in whatever order they arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from steelyard.accounting.entries import Adjustment, Fill, check_adjustment
+from steelyard.accounting.errors import (
+    FillConflict,
+    InvalidField,
+    PeriodSealed,
+    SteelyardError,
+    UnknownInstrument,
+    VersionMismatch,
+)
+from steelyard.accounting.fold import FoldRules
+from steelyard.accounting.keys import Account, FillId, OrderKey, PositionKey
+from steelyard.operations.apply_fills import Applied, FillReceipt, WriteOptions, apply_fills
+from steelyard.operations.fill_writer import FillWriter, with_retries
+from steelyard.operations.ports import AccountRules, Clock, Commit, FillOutcome, Ledger, OpenTransaction, StaleRange
+from steelyard.operations.refold import Cause, refold_key
+
+BATCH_MAX = 5_000
+ATOMIC_BATCH_MAX = 1_000
+DEFAULT_OPTIONS = WriteOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestIdentity:
+    """A caller's request id and the hash of what he asked: a repeat is answered as before."""
+
+    request_id: UUID
+    body_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """Per fill, in the order given, a receipt or an error; and the commits of the accounts touched."""
+
+    items: Sequence[FillReceipt | SteelyardError]
+    commits: Sequence[Commit]
+
+
+@dataclass(frozen=True, slots=True)
+class AdjustmentReceipt:
+    """What an adjustment came to."""
+
+    adjustment_id: FillId
+    key: PositionKey
+    version: int | None
+    is_replayed: bool = False
+    commits: Sequence[Commit] = ()
+
+
+class _Undo(Exception):
+    def __init__(self, applied: Applied, receipt: AdjustmentReceipt | None = None) -> None:
+        self.applied = applied
+        self.receipt = receipt
+
+
+class RecordFills:
+    """The write side of the fill service. Plain fills go through the group-committing writer; those with conditions
+    (an expected version, a refusal of overruns, validation only, all or nothing) have a transaction of their own."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, *, new_accounts: AccountRules | None) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._new_accounts = new_accounts
+        self._writer = FillWriter(self._commit_plain)
+
+    def start(self) -> None:
+        """Begins to commit what is recorded."""
+        self._writer.start()
+
+    async def close(self) -> None:
+        """Commits what still waits, then ends."""
+        await self._writer.close()
+
+    async def record(self, fill: Fill, *, options: WriteOptions = DEFAULT_OPTIONS, caller: str = "") -> FillReceipt:
+        """Records one fill. Raises the domain error that refuses it."""
+        if options == DEFAULT_OPTIONS:
+            (result,) = await self._writer.submit([fill], caller=caller)
+        else:
+            (result,) = (await self._alone([fill], options)).results
+        if isinstance(result, SteelyardError):
+            raise result
+        return result
+
+    async def record_batch(
+        self,
+        fills: Sequence[Fill],
+        *,
+        options: WriteOptions = DEFAULT_OPTIONS,
+        is_atomic: bool = False,
+        caller: str = "",
+    ) -> BatchResult:
+        """Records fills, each succeeding or failing alone; atomic: all, or none and the first refusal is raised."""
+        longest = ATOMIC_BATCH_MAX if is_atomic else BATCH_MAX
+        if len(fills) > longest:
+            raise InvalidField("fills", f"must not be more than {longest}")
+        if not fills:
+            return BatchResult((), ())
+        if is_atomic or options.is_validate_only:
+            results = (await self._alone(fills, options, is_atomic=is_atomic)).results
+        elif options == DEFAULT_OPTIONS:
+            results = await self._writer.submit(fills, caller=caller)
+        elif options.is_reject_overrun or options.expected_version is not None:
+            results = [await self._one(fill, options) for fill in fills]
+        else:
+            results = (await self._alone(fills, options)).results
+        commits: dict[str, Commit] = {}
+        for result in results:
+            for commit in result.commits if isinstance(result, FillReceipt) else ():
+                commits[commit.account] = max(commit, commits.get(commit.account, commit), key=lambda c: c.seq)
+        return BatchResult(results, tuple(commits.values()))
+
+    async def _one(self, fill: Fill, options: WriteOptions) -> FillReceipt | SteelyardError:
+        try:
+            return (await self._alone([fill], options)).results[0]
+        except SteelyardError as error:
+            return error
+
+    async def _commit_plain(self, fills: Sequence[Fill]) -> Applied:
+        return await self._commit(fills, DEFAULT_OPTIONS, is_atomic=False)
+
+    async def _alone(self, fills: Sequence[Fill], options: WriteOptions, *, is_atomic: bool = False) -> Applied:
+        # Shielded: a caller who goes away abandons the wait, never the transaction.
+        return await asyncio.shield(
+            asyncio.ensure_future(with_retries(lambda: self._commit(fills, options, is_atomic=is_atomic)))
+        )
+
+    async def _commit(self, fills: Sequence[Fill], options: WriteOptions, *, is_atomic: bool) -> Applied:
+        try:
+            async with self._ledger.transaction(cause="fill") as book:
+                applied = await apply_fills(
+                    book, fills, options=options, new_accounts=self._new_accounts, now=self._clock()
+                )
+                if is_atomic:
+                    _raise_first_refusal(applied)
+                if options.is_validate_only:
+                    raise _Undo(applied)
+        except _Undo as undone:
+            return undone.applied
+        for key in applied.owed:
+            await self._refold(key)
+        commits = {commit.account: commit for commit in book.commits}
+        applied.results = [_with_commit(result, commits) for result in applied.results]
+        return applied
+
+    async def _refold(self, key: PositionKey) -> None:
+        """Folds a late key again in a transaction of its own, while its caller waits."""
+        async with self._ledger.transaction(cause="refold") as book:
+            stored = (await book.lock_positions([key]))[key]
+            if stored.stale is None:
+                return
+            rules = await _rules(book, key)
+            changed = (stored.stale.first, stored.stale.last)
+            change = await refold_key(book, stored=stored, rules=rules, changed=changed, cause=Cause("refold"))
+            await book.apply([change])
+
+    async def adjust(
+        self,
+        adjustment: Adjustment,
+        *,
+        request: RequestIdentity,
+        expected_version: int | None = None,
+        is_validate_only: bool = False,
+    ) -> AdjustmentReceipt:
+        """Records an adjustment, funding or opening balance. The request id makes a repeat harmless."""
+        return await asyncio.shield(
+            asyncio.ensure_future(
+                with_retries(
+                    lambda: self._adjust(
+                        adjustment, request, expected_version=expected_version, is_validate_only=is_validate_only
+                    )
+                )
+            )
+        )
+
+    async def _adjust(
+        self,
+        adjustment: Adjustment,
+        request: RequestIdentity,
+        *,
+        expected_version: int | None,
+        is_validate_only: bool,
+    ) -> AdjustmentReceipt:
+        key = adjustment.key
+        identity = {"scope": str(key.account), "method": "RecordAdjustment"}
+        try:
+            async with self._ledger.transaction(cause="adjustment") as book:
+                kept = await book.answer_to(request_id=request.request_id, body_hash=request.body_hash, **identity)
+                if kept is not None:
+                    return _adjustment_answer(kept, key)
+                receipt = await self._apply_adjustment(book, adjustment, expected_version=expected_version)
+                await book.store_answer(
+                    request_id=request.request_id,
+                    body_hash=request.body_hash,
+                    response=_answer_bytes(receipt),
+                    **identity,
+                )
+                if is_validate_only:
+                    raise _Undo(Applied([]), receipt)
+        except _Undo as undone:
+            assert undone.receipt is not None
+            return undone.receipt
+        return replace(receipt, commits=book.commits)
+
+    async def _apply_adjustment(
+        self, book: OpenTransaction, adjustment: Adjustment, *, expected_version: int | None
+    ) -> AdjustmentReceipt:
+        key = adjustment.key
+        accounts = await book.accounts([key.account], make=self._new_accounts)
+        sealed = accounts[key.account].sealed_before if key.account in accounts else None
+        if sealed is not None and adjustment.effective_at < sealed:
+            raise PeriodSealed(f"account {key.account} is sealed before {sealed.isoformat()}")
+        rules = await _rules(book, key)
+        check_adjustment(adjustment, rules.instrument, now=self._clock())
+        outcome = await book.insert_adjustment(adjustment)
+        if outcome is not FillOutcome.RECORDED:
+            if outcome is FillOutcome.REPEATED:
+                stored = (await book.peek_positions([key]))[key]
+                return AdjustmentReceipt(adjustment.adjustment_id, key, stored.version or None, is_replayed=True)
+            raise FillConflict(f"adjustment {adjustment.adjustment_id} is known with other content")
+        stored = (await book.lock_positions([key]))[key]
+        if expected_version is not None and stored.version != expected_version:
+            raise VersionMismatch(f"the position is at version {stored.version}", current_version=str(stored.version))
+        changed = _widened((adjustment.order, adjustment.order), stored.stale)
+        cause = Cause("adjustment", adjustment.adjustment_id)
+        change = await refold_key(book, stored=stored, rules=rules, changed=changed, cause=cause)
+        await book.apply([change])
+        return AdjustmentReceipt(adjustment.adjustment_id, key, stored.version + 1)
+
+
+def _widened(changed: tuple[OrderKey, OrderKey], stale: StaleRange | None) -> tuple[OrderKey, OrderKey]:
+    if stale is None:
+        return changed
+    return min(changed[0], stale.first), max(changed[1], stale.last)
+
+
+async def _rules(book: OpenTransaction, key: PositionKey) -> FoldRules:
+    accounts = await book.accounts([key.account], make=None)
+    instruments = await book.instruments([key.instrument])
+    if key.instrument not in instruments:
+        raise UnknownInstrument(f"instrument {key.instrument} has no record", instrument=key.instrument)
+    return FoldRules(instruments[key.instrument], key.leg, accounts[key.account].lot_method)
+
+
+def _raise_first_refusal(applied: Applied) -> None:
+    for place, result in enumerate(applied.results):
+        if isinstance(result, InvalidField):
+            raise InvalidField(f"fills[{place}].{result.field}", result.why)
+        if isinstance(result, SteelyardError):
+            raise result
+
+
+def _with_commit(
+    result: FillReceipt | SteelyardError, commits: Mapping[Account, Commit]
+) -> FillReceipt | SteelyardError:
+    if isinstance(result, SteelyardError) or result.key.account not in commits:
+        return result
+    return replace(result, commits=(commits[result.key.account],))
+
+
+def _answer_bytes(receipt: AdjustmentReceipt) -> bytes:
+    return json.dumps({"adjustment_id": receipt.adjustment_id, "version": receipt.version}).encode()
+
+
+def _adjustment_answer(kept: bytes, key: PositionKey) -> AdjustmentReceipt:
+    value = json.loads(kept)
+    return AdjustmentReceipt(FillId(value["adjustment_id"]), key, value["version"], is_replayed=True)

@@ -1,0 +1,67 @@
+"""Statements over many rows at once: every column goes as one array, so a round trip serves a whole batch.
+
+The statements are made once, at import, from lists of (column, type); no value is ever put into SQL text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Columns = Sequence[tuple[str, str]]
+"""(column, PostgreSQL type) in the order of the values of a row."""
+
+
+def arrays(rows: Iterable[Sequence[Any]], columns: Columns) -> list[list[Any]]:
+    """Rows turned into one list per column."""
+    turned: list[list[Any]] = [[] for _ in columns]
+    for row in rows:
+        for values, value in zip(turned, row, strict=True):
+            values.append(value)
+    return turned
+
+
+def unnested(columns: Columns, *, first: int = 1) -> str:
+    """`unnest($1::type[], ...) AS n(column, ...)`."""
+    parameters = ", ".join(f"${first + place}::{kind}[]" for place, (_, kind) in enumerate(columns))
+    return f"unnest({parameters}) AS n({_names(columns)})"
+
+
+def insert_rows(table: str, columns: Columns, *, on_conflict: str = "", returning: str = "") -> str:
+    """An INSERT of unnested rows in the order given: callers sort them, so that locks are taken in one order."""
+    parameters = ", ".join(f"${place}::{kind}[]" for place, (_, kind) in enumerate(columns, start=1))
+    statement = (
+        f"INSERT INTO {table} ({_names(columns)}) SELECT {_names(columns)} "  # noqa: S608 - names are constants
+        f"FROM unnest({parameters}) WITH ORDINALITY AS n({_names(columns)}, place) ORDER BY place"
+    )
+    if on_conflict:
+        statement += f" ON CONFLICT {on_conflict}"
+    if returning:
+        statement += f" RETURNING {returning}"
+    return statement
+
+
+def update_rows(table: str, columns: Columns, *, keys: Sequence[str], condition: str = "", sets: str = "") -> str:
+    """An UPDATE from unnested rows: `keys` find the row, `condition` (over t and n) must hold, the others are set."""
+    changed = ", ".join(f"{name} = n.{name}" for name, _ in columns if name not in keys and not name.startswith("old_"))
+    matches = " AND ".join(f"t.{key} = n.{key}" for key in keys)
+    found = f"{matches} AND {condition}" if condition else matches
+    return (
+        f"UPDATE {table} AS t SET {changed}{', ' + sets if sets else ''} FROM {unnested(columns)} WHERE {found} "  # noqa: S608
+        f"RETURNING {', '.join('t.' + key for key in keys)}"
+    )
+
+
+def delete_rows(table: str, columns: Columns) -> str:
+    """A DELETE of the rows that equal the unnested ones."""
+    matches = " AND ".join(f"t.{name} = n.{name}" for name, _ in columns)
+    return f"DELETE FROM {table} AS t USING {unnested(columns)} WHERE {matches}"  # noqa: S608
+
+
+def _names(columns: Columns) -> str:
+    return ", ".join(name for name, _ in columns)
+
+
+KEY: Columns = (("account", "text"), ("book", "text"), ("instrument", "text"), ("leg", "text"))
+KEY_NAMES = tuple(name for name, _ in KEY)
+KEY_ORDER = ", ".join(KEY_NAMES)

@@ -1,0 +1,170 @@
+"""The ledger: transactions on the book, as operations see them through their ports."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from uuid import UUID
+
+from steelyard.accounting.entries import Adjustment, Entry, Fill
+from steelyard.accounting.errors import VersionMismatch
+from steelyard.accounting.fold import Checkpoint
+from steelyard.accounting.instruments import Instrument
+from steelyard.accounting.keys import Account, FillId, InstrumentName, OrderKey, PositionKey
+from steelyard.accounting.round_trips import RoundTrip
+from steelyard.operations.ports import (
+    AccountRules,
+    Clock,
+    Commit,
+    FillOutcome,
+    FillRecord,
+    KeyChange,
+    RecordedFill,
+    StaleRange,
+    StoredPosition,
+)
+from steelyard.storage import fills, instruments, positions, requests, round_trips, stale_keys
+from steelyard.storage.account_log import advance_heads
+from steelyard.storage.bulk import arrays, unnested
+from steelyard.storage.database import Connection, Database
+
+_EVENTS = f"""
+INSERT INTO position_events
+    (account, book, instrument, leg, version, seq, cause, cause_id, change, fill_ids, fill_count, state, committed_at)
+SELECT n.account, n.book, n.instrument, n.leg, n.version, h.seq, n.cause, n.cause_id, n.change,
+       ARRAY(SELECT jsonb_array_elements_text(n.fill_ids)), n.fill_count, n.state, h.committed_at
+FROM {unnested(positions.EVENT)} JOIN account_heads h USING (account)
+"""  # noqa: S608
+
+
+class PostgresTransaction:
+    """One transaction; fulfils the port `OpenTransaction`."""
+
+    def __init__(self, connection: Connection, clock: Clock, *, cause: str) -> None:
+        self.connection = connection
+        self.commit_id = secrets.randbits(62)
+        self.commits: Sequence[Commit] = ()
+        self._clock = clock
+        self._cause = cause
+        self._touched: set[Account] = set()
+        self._events: list[tuple[object, ...]] = []
+        self._was_open: dict[PositionKey, bool] = {}
+
+    async def accounts(self, names: Iterable[Account], *, make: AccountRules | None) -> Mapping[Account, AccountRules]:
+        return await instruments.find_accounts(self.connection, names, make=make)
+
+    async def instruments(self, names: Iterable[InstrumentName]) -> Mapping[InstrumentName, Instrument]:
+        return await instruments.find_instruments(self.connection, names)
+
+    async def insert_fills(
+        self, new: Sequence[Fill], records: Mapping[InstrumentName, Instrument]
+    ) -> Sequence[RecordedFill]:
+        return await fills.insert_fills(self.connection, new, instruments=records, commit_id=self.commit_id)
+
+    async def insert_adjustment(self, adjustment: Adjustment) -> FillOutcome:
+        return await fills.insert_adjustment(self.connection, adjustment, commit_id=self.commit_id)
+
+    async def lock_positions(self, keys: Iterable[PositionKey]) -> Mapping[PositionKey, StoredPosition]:
+        return await self._positions(keys, is_locking=True)
+
+    async def peek_positions(self, keys: Iterable[PositionKey]) -> Mapping[PositionKey, StoredPosition]:
+        return await self._positions(keys, is_locking=False)
+
+    async def _positions(
+        self, keys: Iterable[PositionKey], *, is_locking: bool
+    ) -> Mapping[PositionKey, StoredPosition]:
+        # READ COMMITTED sees commits between two statements: the rows are locked before their lots are read.
+        wanted = sorted(set(keys))
+        found = await positions.find_positions(self.connection, wanted, is_locking=is_locking)
+        held = [key for key, stored in found.items() if stored.state.quantity]
+        if held:
+            lots = await round_trips.read_lots(self.connection, held)
+            found = {key: positions.with_lots(stored, lots.get(key, ())) for key, stored in found.items()}
+        self._was_open.update({key: bool(stored.state.quantity) for key, stored in found.items()})
+        return found
+
+    def entries(
+        self, key: PositionKey, *, start: OrderKey | None, inclusive: bool, end: OrderKey | None = None
+    ) -> AsyncIterator[Sequence[Entry]]:
+        return fills.read_entries(self.connection, key, start=start, inclusive=inclusive, end=end)
+
+    async def count_entries(self, key: PositionKey, *, start: OrderKey | None, limit: int) -> int:
+        return await fills.count_entries(self.connection, key, start=start, limit=limit)
+
+    async def last_fill_at(self, key: PositionKey, *, before: OrderKey) -> datetime | None:
+        return await fills.last_fill_at(self.connection, key, before=before)
+
+    async def applied_versions(
+        self, identities: Sequence[tuple[Account, FillId]]
+    ) -> Mapping[tuple[Account, FillId], int | None]:
+        return await fills.applied_versions(self.connection, identities)
+
+    async def last_trip_opened_before(self, key: PositionKey, order: OrderKey) -> RoundTrip | None:
+        return await round_trips.last_trip_opened_before(self.connection, key, order=order)
+
+    async def trips_from(self, key: PositionKey, order: OrderKey) -> Sequence[RoundTrip]:
+        return await round_trips.trips_from(self.connection, key, order=order)
+
+    async def checkpoint_before(self, key: PositionKey, order: OrderKey) -> Checkpoint | None:
+        return await round_trips.checkpoint_before(self.connection, key, order=order)
+
+    async def mark_stale(self, ranges: Mapping[PositionKey, StaleRange]) -> None:
+        await stale_keys.mark_stale(self.connection, ranges)
+
+    async def apply(self, changes: Sequence[KeyChange]) -> None:
+        ordered = sorted(changes, key=lambda change: change.key)
+        await positions.write_positions(self.connection, ordered, now=self._clock())
+        await round_trips.write_lots(self.connection, ordered)
+        await round_trips.write_trips(self.connection, ordered)
+        await round_trips.write_checkpoints(self.connection, ordered)
+        cleared = [(change.key, change.clears_stale) for change in ordered if change.clears_stale is not None]
+        await stale_keys.clear_stale(self.connection, cleared)
+        for change in ordered:
+            self._events.append(positions.event_values(change, was_open=self._was_open.get(change.key, False)))
+            self._touched.add(change.key.account)
+
+    async def answer_to(self, *, scope: str, request_id: UUID, method: str, body_hash: bytes) -> bytes | None:
+        return await requests.answer_to(
+            self.connection, scope=scope, request_id=request_id, method=method, body_hash=body_hash
+        )
+
+    async def store_answer(
+        self, *, scope: str, request_id: UUID, method: str, body_hash: bytes, response: bytes
+    ) -> None:
+        is_first = await requests.store_answer(
+            self.connection, scope=scope, request_id=request_id, method=method, body_hash=body_hash, response=response
+        )
+        if not is_first:
+            raise VersionMismatch("the same request is being answered")
+
+    async def fill_record(self, account: Account, fill_id: FillId) -> FillRecord | None:
+        return await fills.find_fill(self.connection, account=account, fill_id=fill_id)
+
+    async def touch(self, accounts: Iterable[Account]) -> None:
+        self._touched.update(accounts)
+
+    async def finish(self) -> None:
+        """The last statements before COMMIT: heads in account order, then the events stamped with them."""
+        seqs = await advance_heads(self.connection, self._touched, commit_id=self.commit_id, cause=self._cause)
+        if self._events:
+            await self.connection.execute(_EVENTS, *arrays(self._events, positions.EVENT))
+        self.commits = tuple(Commit(Account(account), seq) for account, seq in sorted(seqs.items()))
+
+
+class PostgresLedger:
+    """Opens transactions on the book; fulfils the port `Ledger`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    @asynccontextmanager
+    async def transaction(self, *, cause: str, is_read_only: bool = False) -> AsyncIterator[PostgresTransaction]:
+        """A READ COMMITTED transaction that advances the heads last, or a REPEATABLE READ snapshot."""
+        opened = self._database.read() if is_read_only else self._database.write()
+        async with opened as connection:
+            transaction = PostgresTransaction(connection, self._clock, cause=cause)
+            yield transaction
+            await transaction.finish()
