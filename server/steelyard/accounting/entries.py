@@ -107,7 +107,7 @@ class Fill:
     @property
     def delta(self) -> Decimal:
         """Signed quantity: positive for BUY."""
-        return self.quantity if self.side is Side.BUY else -self.quantity
+        return self.quantity if self.side is Side.BUY else self.quantity.copy_negate()
 
     @property
     def order(self) -> OrderKey:

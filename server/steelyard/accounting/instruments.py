@@ -65,14 +65,14 @@ class Instrument:
         )
 
 
-def value_of(instrument: Instrument, quantity: Decimal, price: Decimal) -> Decimal:
+def value_of(instrument: Instrument, quantity: Decimal, price: Decimal) -> Decimal:  # noqa: PLR0917 - as in arithmetic
     """Signed value of a quantity at a price, before `scale`: points x quantity, or quantity x multiplier / price."""
     if instrument.kind is InstrumentKind.LINEAR:
         return quantity * price
     return quotient(quantity * instrument.multiplier, price, PLACES_40)
 
 
-def average_price(instrument: Instrument, quantity: Decimal, value: Decimal) -> Decimal:
+def average_price(instrument: Instrument, quantity: Decimal, value: Decimal) -> Decimal:  # noqa: PLR0917 - as in arithmetic
     """The price at which `quantity` has `value` (before scale), to 18 places; inverse: the harmonic average."""
     if instrument.kind is InstrumentKind.LINEAR:
         return quotient(value, quantity, PLACES_18)
@@ -80,6 +80,6 @@ def average_price(instrument: Instrument, quantity: Decimal, value: Decimal) -> 
 
 
 @exactly
-def notional(instrument: Instrument, quantity: Decimal, price: Decimal) -> Decimal:
-    """Signed notional in settle currency: linear quantity x price x multiplier, inverse quantity x multiplier / mark."""
+def notional(instrument: Instrument, quantity: Decimal, price: Decimal) -> Decimal:  # noqa: PLR0917 - as in arithmetic
+    """Signed notional in settle currency: quantity x price x multiplier, inverse quantity x multiplier / price."""
     return value_of(instrument, quantity, price) * instrument.scale

@@ -60,22 +60,22 @@ class OrderKey(NamedTuple):
 
 def account(text: str, *, field: str = "account") -> Account:
     """A valid account name, at most 64 characters. Raises `InvalidField`."""
-    return Account(_checked(text, _NAME, ACCOUNT_MAX, field))
+    return Account(_checked(text, _NAME, longest=ACCOUNT_MAX, field=field))
 
 
 def book(text: str, *, field: str = "book") -> Book:
     """A valid book name; empty text means the default book. Raises `InvalidField`."""
-    return Book(_checked(text, _NAME, BOOK_MAX, field)) if text else DEFAULT_BOOK
+    return Book(_checked(text, _NAME, longest=BOOK_MAX, field=field)) if text else DEFAULT_BOOK
 
 
 def instrument_name(text: str, *, field: str = "instrument") -> InstrumentName:
     """A valid instrument name: upper case, at most 64 of `A-Z 0-9 . _ : / -` and single inner spaces."""
-    return InstrumentName(_checked(text, _INSTRUMENT, 64, field))
+    return InstrumentName(_checked(text, _INSTRUMENT, longest=64, field=field))
 
 
 def fill_id(text: str, *, field: str = "fill_id") -> FillId:
     """A valid fill id: printable ASCII, at most 128 characters. Raises `InvalidField`."""
-    return FillId(_checked(text, _FILL_ID, FILL_ID_MAX, field))
+    return FillId(_checked(text, _FILL_ID, longest=FILL_ID_MAX, field=field))
 
 
 def trip_id(key: PositionKey, first_entry_id: str) -> TripId:
@@ -88,7 +88,7 @@ def root_of(instrument: str) -> str:
     return instrument.split(" ", 1)[0]
 
 
-def _checked(text: str, pattern: re.Pattern[str], longest: int, field: str) -> str:
+def _checked(text: str, pattern: re.Pattern[str], *, longest: int, field: str) -> str:
     if not text:
         raise InvalidField(field, "is required")
     if len(text) > longest:

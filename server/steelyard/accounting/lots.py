@@ -44,15 +44,18 @@ class Lot:
 
 
 OpenLot = list[Any]
-"""[quantity, price, original quantity, executed_at, source_sequence, entry_id]: a lot while it is being folded."""
+"""[quantity left, price, original quantity, executed_at, source_sequence, entry_id]: a lot while it is being folded;
+its quantities are signed like the holding."""
 
 
 class LotPile:
-    """Open lots in the order in which they are taken; the cheapest form that a fold over millions allows."""
+    """Open lots of one direction in the order in which they are taken, in the cheapest form that a fold allows."""
 
     __slots__ = ("add", "first", "items", "take")
 
     items: deque[OpenLot] | list[OpenLot]
+    first: int
+    """The index in `items` of the lot that is first in turn."""
     add: Callable[[OpenLot], None]
     """Puts an opened lot where the method wants it."""
     take: Callable[[], OpenLot]
@@ -61,12 +64,13 @@ class LotPile:
     def __init__(self, method: LotMethod, *, is_long: bool, lots: Iterable[Lot] = ()) -> None:
         self.first, self.items, self.add, self.take = _PILES[method](is_long=is_long)
         for lot in sorted(lots, key=_fold_order):
-            order = lot.opened
-            self.add([lot.quantity, lot.price, lot.original_quantity, *order])
+            sizes = lot.quantity, lot.original_quantity
+            left, original = sizes if is_long else map(Decimal.copy_negate, sizes)
+            self.add([left, lot.price, original, *lot.opened])
 
     def lots(self) -> tuple[Lot, ...]:
         """The open lots in fold order."""
-        found = [Lot(OrderKey(*item[3:]), item[0], item[2], item[1]) for item in self.items]
+        found = [Lot(OrderKey(*item[3:]), item[0].copy_abs(), item[2].copy_abs(), item[1]) for item in self.items]
         return tuple(sorted(found, key=_fold_order))
 
 
@@ -77,12 +81,12 @@ def _fold_order(lot: Lot) -> OrderKey:
 Pile = tuple[int, "deque[OpenLot] | list[OpenLot]", Callable[[OpenLot], None], Callable[[], OpenLot]]
 
 
-def _fifo(*, is_long: bool) -> Pile:  # noqa: ARG001 - the table gives every method the same arguments
+def _fifo(*, is_long: bool) -> Pile:
     queue: deque[OpenLot] = deque()
     return 0, queue, queue.append, queue.popleft
 
 
-def _lifo(*, is_long: bool) -> Pile:  # noqa: ARG001
+def _lifo(*, is_long: bool) -> Pile:
     stack: list[OpenLot] = []
     return -1, stack, stack.append, stack.pop
 
@@ -103,7 +107,7 @@ def _price(lot: OpenLot) -> Decimal:
 
 
 def _minus_price(lot: OpenLot) -> Decimal:
-    return -_price(lot)
+    return _price(lot).copy_negate()
 
 
 class _MakePile(Protocol):

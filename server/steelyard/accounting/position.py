@@ -69,7 +69,7 @@ class FoldState:
 EMPTY = FoldState()
 
 
-def cost(state: FoldState, instrument: Instrument, method: CostMethod) -> Decimal:
+def cost(state: FoldState, instrument: Instrument, method: CostMethod) -> Decimal:  # noqa: PLR0917 - in the order in which one says it
     """Signed cost of what is open in settle currency."""
     return _scaled(state.cost_average if method is CostMethod.AVERAGE else state.cost_lots, instrument)
 
@@ -80,7 +80,7 @@ def _scaled(raw: Decimal, instrument: Instrument) -> Decimal:
 
 
 @exactly
-def average_entry(state: FoldState, instrument: Instrument, method: CostMethod) -> Decimal | None:
+def average_entry(state: FoldState, instrument: Instrument, method: CostMethod) -> Decimal | None:  # noqa: PLR0917 - in the order in which one says it
     """Average entry price of what is open, 18 places, positive also for shorts; None when flat.
 
     AVERAGE: unchanged by reductions. LOTS: over the open lots.
@@ -98,9 +98,7 @@ def unrealized(state: FoldState, instrument: Instrument, *, mark: Decimal | None
 
 
 @exactly
-def unrealized_at(
-    instrument: Instrument, *, quantity: Decimal, cost: Decimal, mark: Decimal | None
-) -> Decimal | None:
+def unrealized_at(instrument: Instrument, *, quantity: Decimal, cost: Decimal, mark: Decimal | None) -> Decimal | None:
     """Unrealized PnL at a mark: quantity x m x mark - cost (inverse: cost - q x m / mark); the average is never an
     input. `cost` is signed and in settle currency. None without a mark, 0 when flat."""
     if not quantity:

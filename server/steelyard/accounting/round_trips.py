@@ -6,6 +6,7 @@ one), which is why a refold can replace the trips of a stretch and correct the l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -56,23 +57,26 @@ class Sums:
     fill_count: int = 0
     """Fills, each counted once, in the trip that it closes or else opens."""
     unvalued_fees: Unvalued = ()
+    """What cancels out to zero in its currency is left out."""
 
     def plus(self, other: Sums) -> Sums:
         """Both added."""
-        return _combine(self, other, 1)
+        return added((self, other))
 
     def minus(self, other: Sums) -> Sums:
         """The other taken away."""
-        return _combine(self, other, -1)
+        return added((self, _negated(other)))
 
     def gross(self, method: CostMethod) -> Decimal:
         """Gross realized by a method."""
         return self.gross_average if method is CostMethod.AVERAGE else self.gross_lots
 
+    @exactly
     def realized(self, method: CostMethod) -> Decimal:
         """Gross less the fee shares of reducing parts: an opening fee leaves it unchanged."""
         return self.gross(method) - self.reducing_fees
 
+    @exactly
     def net(self, method: CostMethod) -> Decimal:
         """Gross less all valued fees plus funding."""
         return self.gross(method) - self.fees + self.funding
@@ -91,31 +95,50 @@ entries from there on are the same."""
 
 
 @exactly
-def _combine(left: Sums, right: Sums, sign: int) -> Sums:
-    unvalued = left.unvalued_fees
-    if right.unvalued_fees:
-        totals = dict(left.unvalued_fees)
-        for currency, amount in right.unvalued_fees:
-            totals[currency] = totals.get(currency, ZERO) + sign * amount
-        unvalued = tuple(sorted((currency, amount) for currency, amount in totals.items() if amount))
+def added(sums: Sequence[Sums]) -> Sums:
+    """All of them added up."""
+    unvalued: dict[str, Decimal] = {}
+    for each in sums:
+        for currency, amount in each.unvalued_fees:
+            unvalued[currency] = unvalued.get(currency, ZERO) + amount
     return Sums(
-        left.gross_average + sign * right.gross_average,
-        left.gross_lots + sign * right.gross_lots,
-        left.fees + sign * right.fees,
-        left.reducing_fees + sign * right.reducing_fees,
-        left.funding + sign * right.funding,
-        left.cash_average + sign * right.cash_average,
-        left.cash_lots + sign * right.cash_lots,
-        left.unmatched + sign * right.unmatched,
-        left.fill_count + sign * right.fill_count,
-        unvalued,
+        sum((each.gross_average for each in sums), ZERO),
+        sum((each.gross_lots for each in sums), ZERO),
+        sum((each.fees for each in sums), ZERO),
+        sum((each.reducing_fees for each in sums), ZERO),
+        sum((each.funding for each in sums), ZERO),
+        sum((each.cash_average for each in sums), ZERO),
+        sum((each.cash_lots for each in sums), ZERO),
+        sum((each.unmatched for each in sums), ZERO),
+        sum(each.fill_count for each in sums),
+        tuple(sorted((currency, amount) for currency, amount in unvalued.items() if amount)),
+    )
+
+
+@exactly
+def _negated(sums: Sums) -> Sums:
+    return Sums(
+        -sums.gross_average,
+        -sums.gross_lots,
+        -sums.fees,
+        -sums.reducing_fees,
+        -sums.funding,
+        -sums.cash_average,
+        -sums.cash_lots,
+        -sums.unmatched,
+        -sums.fill_count,
+        tuple((currency, -amount) for currency, amount in sums.unvalued_fees),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class RoundTrip:
-    """One cycle of a position, open or completed. Quantities are unsigned; values are signed sums of delta x price before
-    scale (inverse: of delta x multiplier / price), so the entered one has the sign of the direction."""
+    """One cycle of a position, open or completed. entered - exited = open, always.
+
+    Quantities are unsigned; values are signed sums of delta x price before scale (inverse: of delta x multiplier /
+    price), so the entered one has the sign of the direction. What an adjustment adds or takes away counts as entered
+    at its average or as exited at the average held before.
+    """
 
     direction: Direction
     opened: OrderKey
@@ -155,8 +178,7 @@ class RoundTrip:
         return self.sums.fill_count + (1 if self.is_flip else 0)
 
     def id_under(self, key: PositionKey) -> TripId:
-        """The trip's id: a function of its key and first entry (and whether that was the second half of a flip is
-        irrelevant: an entry opens at most one trip)."""
+        """The trip's id, a function of its key and first entry: an entry opens at most one trip."""
         return trip_id(key, self.opened.entry_id)
 
     @property
@@ -176,26 +198,30 @@ class RoundTrip:
 
     def average_entry_price(self, instrument: Instrument) -> Decimal | None:
         """Average over all that was entered, to 18 places; None where nothing was."""
-        return _average(instrument, self.sign * self.entered_quantity, self.entered_value)
+        return _average(instrument, self.entered_quantity, is_long=self.is_long, value=self.entered_value)
 
     def average_exit_price(self, instrument: Instrument) -> Decimal | None:
-        """Average over all that was exited by fills, to 18 places; None while there is none."""
-        return _average(instrument, -self.sign * self.exited_quantity, self.exited_value)
+        """Average over all that was exited, to 18 places; None while the trip is open."""
+        if self.is_open:
+            return None
+        return _average(instrument, self.exited_quantity, is_long=not self.is_long, value=self.exited_value)
 
 
 @exactly
-def _average(instrument: Instrument, quantity: Decimal, value: Decimal) -> Decimal | None:
-    return average_price(instrument, quantity, value) if quantity else None
+def _average(instrument: Instrument, size: Decimal, *, is_long: bool, value: Decimal) -> Decimal | None:
+    return average_price(instrument, size if is_long else -size, value) if size else None
 
 
 @exactly
-def points_of(trip: RoundTrip, instrument: Instrument, method: CostMethod) -> tuple[Decimal, Decimal | None]:
+def points_of(  # noqa: PLR0917 - in the order in which one says it
+    trip: RoundTrip, instrument: Instrument, method: CostMethod
+) -> tuple[Decimal, Decimal | None]:
     """(quantity-weighted points, points per contract) of a trip: gross / multiplier, and that per exited quantity.
 
     Linear: price points. Inverse instruments have no points; both are then in settle currency per unit multiplier.
     """
-    weighted = quotient(trip.sums.gross(method), instrument.multiplier, PLACES_18)
-    per_contract = quotient(weighted, trip.exited_quantity, PLACES_18) if trip.exited_quantity else None
+    gross = trip.sums.gross(method)
+    weighted = quotient(gross, instrument.multiplier, PLACES_18)
+    exited = trip.exited_quantity
+    per_contract = quotient(gross, instrument.multiplier * exited, PLACES_18) if exited else None
     return weighted, per_contract
-
-

@@ -1,117 +1,265 @@
-"""The trip that a fold is working on: mutable sums before scale, frozen into a `RoundTrip` when it is asked for."""
+"""The trip that a fold is working on: what is held, its lots, and what has been added up since it opened.
+
+Everything is kept *before scale* (linear: points x quantity) and signed like the holding. Costs are not kept but
+derived, cost = entered value - relieved value, and so is what was realized, - exited value - relieved value. That
+leaves one addition per method for a reduction and one for both methods for an increase.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
 
-from steelyard.accounting.instruments import Instrument
+from steelyard.accounting.instruments import Instrument, InstrumentKind, average_price, value_of
 from steelyard.accounting.keys import OrderKey
+from steelyard.accounting.lots import LotPile
+from steelyard.accounting.position import FoldState
 from steelyard.accounting.round_trips import NO_SUMS, Direction, RoundTrip, Sums
 from steelyard.accounting.units import ZERO
 
 
 class TripInProgress:
-    """Accumulators of one trip. `base` holds the sums of a trip that is taken up again, so nothing is unscaled."""
+    """Accumulators of one trip, open or closed (a closed one may still be given funding).
+
+    `base` and the `*_before` figures are those of a trip that is taken up again, so nothing has to be unscaled.
+    """
 
     __slots__ = (
+        "adjusted_cost_average",
+        "adjusted_cost_lots",
+        "average",
+        "average_is_stale",
         "base",
-        "base_value",
         "closed_at",
-        "correction_average",
-        "correction_lots",
+        "cost_average_before",
+        "cost_lots_before",
+        "entered_otherwise",
         "entered_quantity",
         "entered_value",
-        "exited_quantity",
+        "entering_fees",
+        "exited_otherwise",
         "exited_value",
-        "fees",
         "fill_count",
         "funding",
-        "gross_average",
-        "gross_lots",
+        "held",
+        "instrument",
         "is_adjusted",
         "is_flip",
+        "is_linear",
+        "is_long",
         "last",
         "max_quantity",
         "opened",
         "opening_quantity",
+        "pile",
         "reducing_fees",
+        "relieved_average",
+        "relieved_lots",
         "unmatched",
         "unvalued",
     )
 
-    def __init__(self, opened: OrderKey, quantity: Decimal, value: Decimal, *, is_flip: bool) -> None:
-        self.opened = opened
+    def __init__(self, instrument: Instrument, pile: LotPile, *, opened: OrderKey, quantity: Decimal) -> None:
+        """A trip that opens with a signed quantity; what that is worth has to be entered."""
+        self.instrument = instrument
+        self.is_linear = instrument.kind is InstrumentKind.LINEAR
+        self.pile = pile
+        self.opened = self.last = opened
         self.opening_quantity = quantity
-        self.is_flip = is_flip
-        self.is_adjusted = False
+        self.is_long = quantity > ZERO
+        self.is_flip = self.is_adjusted = False
         self.closed_at: datetime | None = None
-        self.last = opened
-        self.entered_quantity = self.max_quantity = abs(quantity)
-        self.entered_value = value
-        self.exited_quantity = self.exited_value = ZERO
+        self.held = self.entered_quantity = self.max_quantity = ZERO
+        self.average: Decimal | None = None
+        self.average_is_stale = False
         self.base: Sums = NO_SUMS
-        self.base_value = ZERO
-        self._clear()
-
-    def _clear(self) -> None:
-        self.gross_average = self.gross_lots = self.correction_average = self.correction_lots = ZERO
-        self.fees = self.reducing_fees = self.funding = self.unmatched = ZERO
+        self.cost_average_before = self.cost_lots_before = ZERO
+        # `otherwise`: before this trip was taken up again, or by adjustments; no cash flow of fills folded here.
+        self.entered_value = self.entered_otherwise = self.exited_value = self.exited_otherwise = ZERO
+        self.relieved_average = self.relieved_lots = ZERO
+        self.adjusted_cost_average = self.adjusted_cost_lots = ZERO
+        self.entering_fees = self.reducing_fees = self.funding = self.unmatched = ZERO
         self.fill_count = 0
-        self.unvalued: dict[str, Decimal] = {}
+        self.unvalued: dict[str, Decimal] | None = None
 
     @classmethod
-    def resume(cls, trip: RoundTrip) -> TripInProgress:
-        """Takes a frozen trip up again."""
-        self = cls(trip.opened, trip.opening_quantity, trip.entered_value, is_flip=trip.is_flip)
-        self.is_adjusted = trip.is_adjusted
-        self.closed_at = trip.closed_at
-        self.last = trip.last
-        self.entered_quantity = trip.entered_quantity
+    def resume(cls, trip: RoundTrip, state: FoldState, *, instrument: Instrument, pile: LotPile) -> TripInProgress:
+        """Takes a frozen trip up again, with what the state holds."""
+        self = cls(instrument, pile, opened=trip.opened, quantity=trip.opening_quantity)
+        self.is_flip, self.is_adjusted = trip.is_flip, trip.is_adjusted
+        self.closed_at, self.last = trip.closed_at, trip.last
+        self.held, self.average = state.quantity, state.average
+        self.entered_quantity = trip.entered_quantity if trip.is_long else -trip.entered_quantity
         self.max_quantity = trip.max_quantity
-        self.exited_quantity = trip.exited_quantity
-        self.exited_value = trip.exited_value
         self.base = trip.sums
-        self.base_value = trip.entered_value + trip.exited_value
+        self.cost_average_before, self.cost_lots_before = state.cost_average, state.cost_lots
+        self.entered_value = self.entered_otherwise = trip.entered_value
+        self.exited_value = self.exited_otherwise = trip.exited_value
         return self
+
+    @property
+    def cost_average(self) -> Decimal:
+        """Signed cost of what is held, weighted average method."""
+        entered = self.cost_average_before + self.entered_value - self.entered_otherwise
+        return entered + self.adjusted_cost_average - self.relieved_average
+
+    @property
+    def cost_lots(self) -> Decimal:
+        """Signed cost of what is held, lot method."""
+        entered = self.cost_lots_before + self.entered_value - self.entered_otherwise
+        return entered + self.adjusted_cost_lots - self.relieved_lots
+
+    def settle_increases(self) -> None:
+        """What increases leave for the first reduction after them: the largest holding, and the rounded average."""
+        self.max_quantity = max(self.max_quantity, abs(self.held))
+        self.average = average_price(self.instrument, self.held, self.cost_average)
+        self.average_is_stale = False
+
+    def current_average(self) -> Decimal | None:
+        """The weighted average to 18 places; unchanged by reductions, None when flat."""
+        if self.average_is_stale:
+            self.settle_increases()
+        return self.average
+
+    def relieve(self, quantity: Decimal) -> None:
+        """Relieves the cost of a quantity (signed against the holding, smaller than it) by both methods.
+
+        The average must be settled; it stays, and a rounding rest stays in the cost.
+        """
+        pile, average, is_linear = self.pile, self.average, self.is_linear
+        assert average is not None
+        lot = pile.items[pile.first]
+        left = lot[0] + quantity
+        if left and (left > ZERO) is not self.is_long:
+            self._relieve_several(quantity)
+        else:
+            if left:
+                lot[0] = left
+            else:
+                pile.take()
+            self.relieved_lots -= quantity * lot[1] if is_linear else value_of(self.instrument, quantity, lot[1])
+        self.relieved_average -= quantity * average if is_linear else value_of(self.instrument, quantity, average)
+
+    def _relieve_several(self, quantity: Decimal) -> None:
+        """Takes lots in their turn until the quantity is covered."""
+        pile = self.pile
+        while quantity:
+            lot = pile.items[pile.first]
+            left = lot[0] + quantity
+            if left and (left > ZERO) is self.is_long:
+                lot[0] = left
+                self.relieved_lots -= value_of(self.instrument, quantity, lot[1])
+                return
+            pile.take()
+            self.relieved_lots += value_of(self.instrument, lot[0], lot[1])
+            quantity = left
+
+    def close(self, order: OrderKey, *, value: Decimal, fee: Decimal) -> None:
+        """Closes by (a part of) a fill of this value; all remaining cost is relieved."""
+        self.exited_value += value
+        self.relieved_average += self.cost_average
+        self.relieved_lots += self.cost_lots
+        self.reducing_fees += fee
+        self.fill_count += 1
+        self.go_flat(order)
+
+    def go_flat(self, order: OrderKey) -> None:
+        """Nothing is held any more; the cost must have been relieved or adjusted away."""
+        self.max_quantity = max(self.max_quantity, abs(self.held))
+        self.closed_at = order.executed_at
+        self.last = order
+        self.held = ZERO
+        self.average = None
+        self.average_is_stale = False
+        self.pile.items.clear()
 
     def set_aside(self, currency: str, fee: Decimal) -> None:
         """Keeps a fee that cannot be valued."""
+        if self.unvalued is None:
+            self.unvalued = {}
         self.unvalued[currency] = self.unvalued.get(currency, ZERO) + fee
 
-    def freeze(self, instrument: Instrument, *, held: Decimal, last: OrderKey | None) -> RoundTrip:
-        """The trip as a value; `held` is the signed quantity still open, `last` the newest entry of an open one."""
+    # -- adjustments: they touch no realized figure; cash flow counts - change of cost --------------------------------
+
+    def set_holding(self, order: OrderKey, *, quantity: Decimal, average: Decimal | None) -> None:
+        """Holds another quantity of the same sign and/or at another average (None: each method keeps its own).
+
+        Growth counts as entered at the new average, shrinking as exited at the average held before. Afterwards there
+        is one lot.
+        """
+        held_average = self.current_average()
+        assert held_average is not None
+        by_average = held_average if average is None else average
+        by_lots = average_price(self.instrument, self.held, self.cost_lots) if average is None else average
+        change = quantity - self.held
+        if change and (change > ZERO) is self.is_long:
+            self.entered_quantity += change
+            self._enter_otherwise(value_of(self.instrument, change, by_average))
+        elif change:
+            self._exit_otherwise(value_of(self.instrument, change, held_average))
+        self.adjusted_cost_average += value_of(self.instrument, quantity, by_average) - self.cost_average
+        self.adjusted_cost_lots += value_of(self.instrument, quantity, by_lots) - self.cost_lots
+        self.is_adjusted = True
+        self.held = quantity
+        self.max_quantity = max(self.max_quantity, abs(quantity))
+        self.average, self.average_is_stale = by_average, False
+        self.pile.items.clear()
+        self.pile.add([quantity, by_lots, quantity, *order])
+
+    def remove_holding(self, order: OrderKey) -> None:
+        """Holds nothing from here on, without a fill; counts as exited at the average held before."""
+        held_average = self.current_average()
+        assert held_average is not None
+        self._exit_otherwise(value_of(self.instrument, -self.held, held_average))
+        self.adjusted_cost_average -= self.cost_average
+        self.adjusted_cost_lots -= self.cost_lots
+        self.is_adjusted = True
+        self.go_flat(order)
+
+    def _enter_otherwise(self, value: Decimal) -> None:
+        self.entered_value += value
+        self.entered_otherwise += value
+
+    def _exit_otherwise(self, value: Decimal) -> None:
+        self.exited_value += value
+        self.exited_otherwise += value
+
+    # -- as values ---------------------------------------------------------------------------------------------------
+
+    def freeze(self, *, last: OrderKey | None = None) -> RoundTrip:
+        """The trip as a value; `last` is the newest entry of an open one."""
+        held, entered = abs(self.held), abs(self.entered_quantity)
         return RoundTrip(
-            Direction.LONG if self.opening_quantity > 0 else Direction.SHORT,
+            Direction.LONG if self.is_long else Direction.SHORT,
             self.opened,
             self.opening_quantity,
             self.is_flip,
             self.last if self.closed_at is not None or last is None else last,
             self.closed_at,
-            self.entered_quantity,
+            entered,
             self.entered_value,
-            self.exited_quantity,
+            entered - held,
             self.exited_value,
-            abs(held) if self.closed_at is None else ZERO,
-            self.max_quantity,
+            held,
+            max(self.max_quantity, held),
             self.is_adjusted,
-            self._sums(instrument),
+            self._sums(),
         )
 
-    def _sums(self, instrument: Instrument) -> Sums:
-        scale = instrument.sign * instrument.scale
-        # Cash flow by price is minus the value of everything entered and exited, whichever cost method is asked.
-        cash = self.base_value - self.entered_value - self.exited_value
+    def _sums(self) -> Sums:
+        scale = self.instrument.sign * self.instrument.scale
+        bought = self.entered_otherwise - self.entered_value
+        sold = self.exited_otherwise - self.exited_value
         sums = Sums(
-            scale * self.gross_average,
-            scale * self.gross_lots,
-            self.fees,
+            scale * (sold - self.relieved_average),
+            scale * (sold - self.relieved_lots),
+            self.entering_fees + self.reducing_fees,
             self.reducing_fees,
             self.funding,
-            scale * (cash + self.correction_average),
-            scale * (cash + self.correction_lots),
+            scale * (bought + sold - self.adjusted_cost_average),
+            scale * (bought + sold - self.adjusted_cost_lots),
             self.unmatched,
             self.fill_count,
-            tuple(sorted(self.unvalued.items())) if self.unvalued else (),
+            tuple(sorted((name, fee) for name, fee in self.unvalued.items() if fee)) if self.unvalued else (),
         )
         return sums if self.base is NO_SUMS else self.base.plus(sums)

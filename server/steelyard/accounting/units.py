@@ -100,7 +100,7 @@ def round_places(value: Decimal, places: Decimal) -> Decimal:
     return value.quantize(places, context=_HALF_EVEN)
 
 
-def quotient(numerator: Decimal, denominator: Decimal, places: Decimal) -> Decimal:
+def quotient(numerator: Decimal, denominator: Decimal, places: Decimal) -> Decimal:  # noqa: PLR0917 - as in arithmetic
     """numerator / denominator, rounded once, half-even, as the exact quotient would be."""
     return _STICKY.divide(numerator, denominator).quantize(places, context=_HALF_EVEN)
 
@@ -115,7 +115,7 @@ def ratio_of(part: Decimal, whole: Decimal) -> Ratio:
     return Ratio(quotient(part, whole, PLACES_18))
 
 
-def fee_share(fee: Decimal, part: Decimal, whole: Decimal) -> Decimal:
+def fee_share(fee: Decimal, part: Decimal, whole: Decimal) -> Decimal:  # noqa: PLR0917 - as in arithmetic
     """The share of a fee that falls on `part` of `whole`, to 18 places; the rest stays with the other part."""
     return quotient(fee * part, whole, PLACES_18)
 
