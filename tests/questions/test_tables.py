@@ -5,9 +5,8 @@ from typing import Any
 import asyncpg
 from sqlalchemy import Column
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import DOMAIN
 
-from steelyard.storage.tables import metadata
+from steelyard.storage.tables import Amount, KeyText, Total, metadata
 
 COLUMNS = """
 SELECT c.relname AS "table", a.attname AS "column", format_type(a.atttypid, a.atttypmod) AS type,
@@ -29,9 +28,9 @@ GROUP BY c.relname
 
 
 def type_name(column: Column[Any]) -> str:
-    kind = column.type
-    text = kind.name if isinstance(kind, DOMAIN) else str(kind.compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call] # SQLAlchemy leaves it untyped
-    return str(text).lower()
+    domains = {Amount: "amount", Total: "total", KeyText: "key_text"}
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call] # SQLAlchemy leaves it untyped
+    return domains.get(type(column.type)) or str(column.type.compile(dialect=dialect)).lower()
 
 
 async def test_every_mirrored_table_has_the_columns_types_and_keys_of_the_migrated_one(database_url: str) -> None:

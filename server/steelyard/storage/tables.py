@@ -6,20 +6,31 @@ the migrations' alone. A domain's columns come back as its base type: `amount` a
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, Numeric, Table, Text
-from sqlalchemy.dialects.postgresql import ARRAY, DOMAIN, JSONB, TIMESTAMP, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, UUID
 from sqlalchemy.types import TypeEngine
 
 metadata = MetaData()
 
-AMOUNT = DOMAIN("amount", Numeric(), create_type=False)
-"""What callers give: no NaN, magnitude below 1e20."""
-TOTAL = DOMAIN("total", Numeric(), create_type=False)
-"""What adds up: no NaN, magnitude below 1e60."""
-KEY_TEXT = DOMAIN("key_text", Text(), collation="C", create_type=False)
-"""Names and ids, 1 to 128 characters, compared by bytes."""
+
+class Amount(Numeric[Decimal]):
+    """The domain `amount`, what callers give: no NaN, magnitude below 1e20."""
+
+
+class Total(Numeric[Decimal]):
+    """The domain `total`, what adds up: no NaN, magnitude below 1e60."""
+
+
+class KeyText(Text):
+    """The domain `key_text`: names and ids, 1 to 128 characters, compared by bytes."""
+
+
+AMOUNT = Amount()
+TOTAL = Total()
+KEY_TEXT = KeyText()
 MOMENT = TIMESTAMP(timezone=True)
 NUMBER = BigInteger()
 INTEGER = Integer()

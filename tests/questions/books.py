@@ -1,0 +1,211 @@
+"""A book that tests write to through the real ledger, together with the oracle's view of the same entries."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+
+from steelyard.accounting.entries import (
+    Adjustment,
+    AdjustmentKind,
+    Entry,
+    Fill,
+    Side,
+    entry_of_adjustment,
+    entry_of_fill,
+)
+from steelyard.accounting.fold import Fold, FoldRules
+from steelyard.accounting.keys import Account, FillId, InstrumentName, Leg, PositionKey
+from steelyard.accounting.keys import Book as BookName
+from steelyard.operations.ports import AccountRules, Commit, KeyChange, OpenTransaction, StaleRange
+from steelyard.operations.read_positions import ReadPositions
+from steelyard.operations.reading import Reading
+from steelyard.operations.refold import BEGINNING
+from steelyard.storage.database import Database, DatabaseLimits
+from steelyard.storage.heads import HeadReads
+from steelyard.storage.ledger import PostgresLedger
+from steelyard.storage.position_reads import PositionReads
+from tests.oracle import OracleFill, OracleInstrument, OraclePosition, replay
+
+START = datetime(2026, 3, 2, 14, 30, tzinfo=UTC)
+"""A Monday, 08:30 in Chicago."""
+NOW = datetime(2026, 3, 6, 12, 0, tzinfo=UTC)
+
+INSTRUMENTS = {
+    "BTCUSDT": OracleInstrument(name="BTCUSDT", settle_currency="USDT"),
+    "ETHUSDT": OracleInstrument(name="ETHUSDT", settle_currency="USDT"),
+    "XRPUSDT": OracleInstrument(name="XRPUSDT", settle_currency="USDT"),
+    "BTCUSD": OracleInstrument(name="BTCUSD", kind="inverse", settle_currency="BTC"),
+    "MNQ MAR26": OracleInstrument(name="MNQ MAR26", multiplier="2", settle_currency="USD"),
+}
+
+
+def key(instrument: str = "BTCUSDT", *, account: str = "desk", book: str = "main", leg: str = "NET") -> PositionKey:
+    """A position key."""
+    return PositionKey(Account(account), BookName(book), InstrumentName(instrument), Leg(leg))
+
+
+def fill(
+    fill_id: str,
+    quantity: str,
+    price: str,
+    *,
+    of: PositionKey | None = None,
+    fee: str = "0",
+    minute: float = 0,
+    at: datetime | None = None,
+) -> Fill:
+    """A fill of a signed quantity, `minute` minutes after the start."""
+    delta = Decimal(quantity)
+    return Fill(
+        key=of or key(),
+        fill_id=FillId(fill_id),
+        side=Side.BUY if delta > 0 else Side.SELL,
+        quantity=abs(delta),
+        price=Decimal(price),
+        fee=Decimal(fee),
+        executed_at=at or START + timedelta(minutes=minute),
+    )
+
+
+def oracle(fills: Iterable[Fill]) -> Mapping[tuple[str, ...], OraclePosition]:
+    """What the oracle makes of the same fills."""
+    entries = [
+        OracleFill(
+            account=each.account,
+            book=each.key.book,
+            instrument=each.key.instrument,
+            leg=each.key.leg.value,
+            fill_id=each.fill_id,
+            side=each.side.value,
+            quantity=str(each.quantity),
+            price=str(each.price),
+            fee=str(each.fee),
+            executed_at=each.executed_at,
+        )
+        for each in fills
+    ]
+    return {tuple(of): position for of, position in replay(entries, instruments=INSTRUMENTS).items()}
+
+
+def same(ours: Decimal | None, theirs: Fraction | None) -> bool:
+    """Whether an exact number equals the oracle's."""
+    return (ours is None and theirs is None) or (ours is not None and theirs is not None and Fraction(ours) == theirs)
+
+
+class Book:
+    """One database with writers and readers."""
+
+    def __init__(self, url: str) -> None:
+        self.now = NOW
+        self._entries: dict[PositionKey, list[Entry]] = {}
+        self.database = Database(url, DatabaseLimits(pool_size=4))
+        self.ledger = PostgresLedger(self.database, self.clock)
+        self.reading = Reading(HeadReads(self.database), self.clock)
+        self.positions = ReadPositions(PositionReads(self.database), self.reading, clock=self.clock)
+
+    def clock(self) -> datetime:
+        """The time that the test says it is."""
+        return self.now
+
+    async def begin(self) -> None:
+        """Registers the instruments."""
+        async with self.database.write() as connection:
+            for record in INSTRUMENTS.values():
+                await connection.execute(
+                    "INSERT INTO instruments (instrument, kind, multiplier, quote_currency, settle_currency) "
+                    "VALUES ($1, $2, $3, 'USD', $4)",
+                    record.name,
+                    record.kind.upper(),
+                    Decimal(record.multiplier),
+                    record.settle_currency,
+                )
+
+    async def close(self) -> None:
+        """Gives up the connections."""
+        await self.database.close()
+
+    async def record(self, *fills: Fill, rules: AccountRules | None = None) -> Sequence[Commit]:
+        """Records fills and folds their keys from the start, in one transaction."""
+        keys = sorted({each.key for each in fills})
+        async with self.ledger.transaction(cause="fill") as book:
+            make = rules or AccountRules(Account("desk"))
+            accounts = await book.accounts({of.account for of in keys}, make=make)
+            records = await book.instruments({of.instrument for of in keys})
+            await book.insert_fills(fills, records)
+            for each in fills:
+                self._entries.setdefault(each.key, []).append(entry_of_fill(each, records[each.key.instrument]))
+            rules_of = {of: FoldRules(records[of.instrument], of.leg, accounts[of.account].lot_method) for of in keys}
+            await self._fold(book, rules=rules_of, fills=fills)
+        return book.commits
+
+    async def adjust(self, adjustment: Adjustment) -> Sequence[Commit]:
+        """Records an adjustment and folds its key."""
+        of = adjustment.key
+        async with self.ledger.transaction(cause="adjustment") as book:
+            accounts = await book.accounts({of.account}, make=AccountRules(of.account))
+            records = await book.instruments({of.instrument})
+            await book.insert_adjustment(adjustment)
+            self._entries.setdefault(of, []).append(entry_of_adjustment(adjustment))
+            rule = FoldRules(records[of.instrument], of.leg, accounts[of.account].lot_method)
+            await self._fold(book, rules={of: rule})
+        return book.commits
+
+    async def _fold(
+        self, book: OpenTransaction, *, rules: Mapping[PositionKey, FoldRules], fills: Sequence[Fill] = ()
+    ) -> None:
+        stored = await book.lock_positions(rules)
+        changes = []
+        for of, rule in rules.items():
+            fold = Fold(rule)
+            fold.feed(sorted(self._entries[of]))
+            ids = [each.fill_id for each in fills if each.key == of]
+            changes.append(
+                KeyChange(
+                    key=of,
+                    expected_version=stored[of].version,
+                    state=fold.state(),
+                    cause="fill" if ids else "adjustment",
+                    cause_id=ids[0] if ids else None,
+                    fill_ids=ids,
+                    fill_count=len(ids),
+                    since_checkpoint=0,
+                    trips=fold.drain()[0],
+                    replace_trips_from=BEGINNING,
+                    replace_checkpoints_from=BEGINNING,
+                    old_lots=stored[of].state.lots,
+                    clears_stale=stale.touch if (stale := stored[of].stale) is not None else None,
+                )
+            )
+        await book.apply(changes)
+
+    async def store_only(self, *fills: Fill) -> None:
+        """Records fills without folding them: they lie in the stale range of their key."""
+        async with self.ledger.transaction(cause="fill") as book:
+            records = await book.instruments({each.key.instrument for each in fills})
+            await book.insert_fills(fills, records)
+            await book.mark_stale({each.key: StaleRange(each.order, each.order, 1, 1, is_held=True) for each in fills})
+            await book.touch({each.account for each in fills})
+
+    async def mark(self, **prices: str) -> None:
+        """Sets marks as of now."""
+        async with self.database.write() as connection:
+            for name, price in prices.items():
+                await connection.execute(
+                    "INSERT INTO marks (instrument, price, marked_at, source) VALUES ($1, $2, $3, 'test') "
+                    "ON CONFLICT (instrument) DO UPDATE SET price = excluded.price, marked_at = excluded.marked_at",
+                    name,
+                    Decimal(price),
+                    self.now,
+                )
+
+
+def funding(amount: str, *, of: PositionKey | None = None, minute: float = 0) -> Adjustment:
+    """A funding payment."""
+    return Adjustment(
+        key=of or key(),
+        adjustment_id=FillId(f"funding-{minute}"),
+        kind=AdjustmentKind.FUNDING,
+        effective_at=START + timedelta(minutes=minute),
+        amount=Decimal(amount),
+    )
