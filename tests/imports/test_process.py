@@ -10,7 +10,6 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -33,7 +32,7 @@ def large_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def parts_of(path: Path, request: ParseRequest | None = None) -> AsyncGenerator[ParsedPart, None]:
-    return cast(AsyncGenerator[ParsedPart, None], FileParser().parse_in_process(path, request or ParseRequest()))
+    return FileParser().parse_in_process(path, request or ParseRequest())
 
 
 def children() -> list[int]:

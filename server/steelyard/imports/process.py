@@ -10,7 +10,8 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 
 from steelyard.accounting.errors import InvalidField, InvariantBroken
@@ -27,7 +28,7 @@ STDERR_MAX = 2_000
 class FileParser:
     """Parses files of executions without ever holding up the event loop."""
 
-    async def parse_in_process(self, path: Path, request: ParseRequest) -> AsyncIterator[ParsedPart]:
+    async def parse_in_process(self, path: Path, request: ParseRequest) -> AsyncGenerator[ParsedPart, None]:
         """The parts of a file, as `parse` gives them. Raises `InvalidField` for a file that is refused.
 
         Close the iterator when leaving it early (`contextlib.aclosing`): the child ends at once. Cancelling does too.
@@ -41,8 +42,9 @@ class FileParser:
             return
         child = await _start()
         try:
-            async for part in _parts(child, message_of_request(path, request)):
-                yield part
+            async with aclosing(_parts(child, message_of_request(path, request))) as parts:
+                async for part in parts:
+                    yield part
         finally:
             if child.returncode is None:
                 child.kill()
@@ -69,7 +71,7 @@ async def _start() -> Process:
     )
 
 
-async def _parts(child: Process, asked: bytes) -> AsyncIterator[ParsedPart]:
+async def _parts(child: Process, asked: bytes) -> AsyncGenerator[ParsedPart, None]:
     assert child.stdin is not None
     assert child.stdout is not None
     try:
