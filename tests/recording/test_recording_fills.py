@@ -22,11 +22,12 @@ from steelyard.accounting.errors import (
     VersionMismatch,
 )
 from steelyard.accounting.keys import Leg, PositionKey
+from steelyard.accounting.position import FiguresState
 from steelyard.accounting.round_trips import CostMethod
 from steelyard.accounting.units import decimal_text
-from steelyard.operations.apply_fills import FillReceipt, WriteOptions
+from steelyard.operations.apply_fills import FillReceipt, RefoldLimits, WriteOptions
 from steelyard.operations.ports import AccountRules, StoredPosition
-from steelyard.operations.record_fills import RecordFills, RequestIdentity
+from steelyard.operations.record_fills import DEFAULT_LIMITS, RecordFills, RequestIdentity
 from steelyard.storage.database import Database
 from steelyard.storage.ledger import PostgresLedger
 from tests.oracle import OracleFill, OracleInstrument, OracleKey, replay, wire
@@ -39,11 +40,11 @@ INSTRUMENT = OracleInstrument(name="MNQ SEP25", multiplier="2", settle_currency=
 class Desk:
     """The write side of the service on one database."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, limits: RefoldLimits = DEFAULT_LIMITS) -> None:
         self.database = Database(url)
         self.ledger = PostgresLedger(self.database, lambda: NOW)
         pattern = AccountRules(keys.Account("pattern"))
-        self.recording = RecordFills(self.ledger, lambda: NOW, new_accounts=pattern)
+        self.recording = RecordFills(self.ledger, lambda: NOW, new_accounts=pattern, limits=limits)
 
     async def position(self, key: PositionKey) -> StoredPosition:
         async with self.ledger.transaction(cause="read", is_read_only=True) as book:
@@ -216,7 +217,7 @@ async def test_validation_only_answers_and_leaves_no_trace(desk: Desk, database_
     assert receipt.version == 1
     connection = await asyncpg.connect(database_url)
     counts = [
-        await connection.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608
+        await connection.fetchval(f"SELECT count(*) FROM {table}")
         for table in ("fills", "positions", "account_heads", "accounts", "position_events")
     ]
     await connection.close()
@@ -275,6 +276,40 @@ async def test_a_smaller_sequence_of_a_repeat_reorders_equal_times(desk: Desk) -
     for fill in (buy, sell, replace(buy, source_sequence=1)):
         await desk.recording.record(fill)
     assert_equals_oracle(await desk.position(key_of()), [replace(buy, source_sequence=1), sell])
+
+
+async def _late_into_fifty(url: str, limits: RefoldLimits) -> tuple[Desk, list[Fill]]:
+    desk = Desk(url, limits)
+    desk.recording.start()
+    fills = [replace(fill, executed_at=fill.executed_at + timedelta(hours=1)) for fill in random_fills(7, 50)]
+    await desk.recording.record_batch(fills)
+    late = make_fill(99, "BUY", "2", "21000", fee="1", at_s=1)
+    receipt = await desk.recording.record(late)
+    assert receipt.version == 2
+    return desk, [*fills, late]
+
+
+async def test_a_late_fill_beyond_the_batch_limit_is_folded_while_the_caller_waits(database_url: str) -> None:
+    desk, fills = await _late_into_fifty(database_url, RefoldLimits(in_batch=10, waiting=1_000))
+    stored = await desk.position(key_of())
+    assert (stored.figures_state, stored.stale, stored.version) == (FiguresState.CURRENT, None, 3)
+    assert_equals_oracle(stored, fills)
+    await desk.recording.close()
+    await desk.database.close()
+
+
+async def test_a_late_fill_beyond_the_waiting_limit_changes_quantity_and_fees_at_once(database_url: str) -> None:
+    desk, fills = await _late_into_fifty(database_url, RefoldLimits(in_batch=10, waiting=20))
+    stored = await desk.position(key_of())
+    expected = oracle_of(fills)[OracleKey(*key_of())]
+    assert stored.figures_state is FiguresState.REFOLDING
+    assert stored.stale is not None
+    assert not stored.stale.is_held
+    assert decimal_text(stored.state.quantity + stored.pending.quantity) == wire(expected.quantity)
+    assert decimal_text(stored.state.lifetime.fees + stored.pending.fees) == wire(expected.fees)
+    assert stored.state.lifetime.fill_count + stored.pending.fills == expected.fill_count
+    await desk.recording.close()
+    await desk.database.close()
 
 
 async def test_an_opening_balance_comes_before_fills_that_came_earlier(desk: Desk) -> None:

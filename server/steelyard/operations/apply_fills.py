@@ -38,10 +38,15 @@ from steelyard.operations.ports import (
 )
 from steelyard.operations.refold import Cause, extend_key, refold_key
 
-REFOLD_IN_BATCH_MAX = 1_000
-"""Entries folded again in the transaction that records a late fill."""
-REFOLD_WAITING_MAX = 50_000
-"""Entries folded again in a transaction of its own while the caller waits; beyond, the refold is deferred."""
+
+@dataclass(frozen=True, slots=True)
+class RefoldLimits:
+    """How many entries a late fill may make fold again, and where."""
+
+    in_batch: int = 1_000
+    """In the transaction that records it."""
+    waiting: int = 50_000
+    """In a transaction of its own while the caller waits; beyond, the refold is deferred to a build."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +90,26 @@ class _Recorded:
     last: OrderKey
 
 
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What folding the keys of one transaction depends on."""
+
+    accounts: Mapping[Account, AccountRules]
+    instruments: Mapping[InstrumentName, Instrument]
+    options: WriteOptions
+    limits: RefoldLimits
+
+    def rules_of(self, key: PositionKey) -> FoldRules:
+        return FoldRules(self.instruments[key.instrument], key.leg, self.accounts[key.account].lot_method)
+
+
 async def apply_fills(
     book: OpenTransaction,
     fills: Sequence[Fill],
     *,
     options: WriteOptions,
     new_accounts: AccountRules | None,
+    limits: RefoldLimits,
     now: datetime,
 ) -> Applied:
     """Records fills that share their options and folds them into their positions, each key one version further."""
@@ -103,7 +122,8 @@ async def apply_fills(
     by_key = _changes_by_key(fills, recorded)
     applied = Applied()
     if options.is_auto_update:
-        versions = await _fold(book, by_key, rules=rules, instruments=instruments, options=options, applied=applied)
+        terms = _Terms(rules, instruments, options, limits)
+        versions = await _fold(book, by_key, terms=terms, applied=applied)
     else:
         versions = {}
         await _set_aside(book, by_key)
@@ -167,20 +187,18 @@ async def _fold(
     book: BookTransaction,
     by_key: Mapping[PositionKey, _Recorded],
     *,
-    rules: Mapping[Account, AccountRules],
-    instruments: Mapping[InstrumentName, Instrument],
-    options: WriteOptions,
+    terms: _Terms,
     applied: Applied,
 ) -> dict[PositionKey, int]:
     positions = await book.lock_positions(by_key) if by_key else {}
     changes: list[KeyChange] = []
     for key, new in sorted(by_key.items()):
         stored = positions[key]
-        if options.expected_version is not None and stored.version != options.expected_version:
+        expected = terms.options.expected_version
+        if expected is not None and stored.version != expected:
             raise VersionMismatch(f"the position is at version {stored.version}", current_version=str(stored.version))
-        fold_rules = FoldRules(instruments[key.instrument], key.leg, rules[key.account].lot_method)
-        change = await _change(book, stored, new=new, rules=fold_rules, applied=applied)
-        if options.is_reject_overrun and change.state.lifetime.unmatched > stored.state.lifetime.unmatched:
+        change = await _change(book, stored, new=new, terms=terms, applied=applied)
+        if terms.options.is_reject_overrun and change.state.lifetime.unmatched > stored.state.lifetime.unmatched:
             raise LegOverrun(f"{key.leg} leg of {key.instrument} holds {abs(stored.state.quantity)}")
         changes.append(change)
     await book.apply(changes)
@@ -188,8 +206,9 @@ async def _fold(
 
 
 async def _change(
-    book: BookTransaction, stored: StoredPosition, *, new: _Recorded, rules: FoldRules, applied: Applied
+    book: BookTransaction, stored: StoredPosition, *, new: _Recorded, terms: _Terms, applied: Applied
 ) -> KeyChange:
+    rules = terms.rules_of(stored.key)
     cause = Cause("fill", new.fills[0].fill_id if new.fills else None, _ids(new.fills), len(new.fills))
     entries = sorted((entry_of_fill(fill, rules.instrument) for fill in new.fills), key=_order)
     newest = stored.state.last
@@ -198,10 +217,10 @@ async def _change(
     first, last = new.first, new.last
     if stored.stale is not None:
         first, last = min(first, stored.stale.first), max(last, stored.stale.last)
-    behind = await book.count_entries(stored.key, start=first, limit=REFOLD_WAITING_MAX + 1)
-    if behind <= REFOLD_IN_BATCH_MAX:
+    behind = await book.count_entries(stored.key, start=first, limit=terms.limits.waiting + 1)
+    if behind <= terms.limits.in_batch:
         return await refold_key(book, stored=stored, rules=rules, changed=(first, last), cause=cause)
-    if behind <= REFOLD_WAITING_MAX:
+    if behind <= terms.limits.waiting:
         applied.owed.append(stored.key)
     await book.mark_stale({stored.key: StaleRange(first, last, len(entries), 1, is_held=False, reason="LATE")})
     return deferred(stored, entries=entries, cause=cause)

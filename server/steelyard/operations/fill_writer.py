@@ -10,7 +10,6 @@ halves until the poisoned fill stands alone; if another writer was faster, it is
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -43,6 +42,7 @@ class FillWriter:
     """Collects fills that share the default options and commits them in rounds."""
 
     def __init__(self, commit: Callable[[Sequence[Fill]], Awaitable[Applied]]) -> None:
+        """`commit` writes a round in one transaction, with its own retries."""
         self._commit = commit
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
@@ -103,7 +103,7 @@ class FillWriter:
     async def _settle(self, items: Sequence[_Waiting]) -> None:
         """Commits items and answers them; one that cannot be stored fails alone."""
         try:
-            applied = await self._committed([item.fill for item in items])
+            applied = await self._commit([item.fill for item in items])
         except SteelyardError as error:
             if len(items) == 1 or error.retryable:
                 _answer(items, [error] * len(items))
@@ -119,9 +119,6 @@ class FillWriter:
             return
         _answer(items, applied.results)
 
-    async def _committed(self, fills: Sequence[Fill]) -> Applied:
-        return await with_retries(lambda: self._commit(fills))
-
 
 def _answer(items: Sequence[_Waiting], results: Sequence[Result]) -> None:
     for item, result in zip(items, results, strict=True):
@@ -129,13 +126,14 @@ def _answer(items: Sequence[_Waiting], results: Sequence[Result]) -> None:
             item.answer.set_result(result)
 
 
-async def with_retries(write: Callable[[], Awaitable[T]]) -> T:
-    """Tries a write again when another writer was faster: after 100, 200 and 400 ms with jitter."""
+async def with_retries(write: Callable[[], Awaitable[T]], *, jitter: Callable[[], float]) -> T:
+    """Tries a write again when another writer was faster: after 100, 200 and 400 ms, each times `jitter()` (0 to 1)
+    halved and added to a half, so that writers who met once do not meet again."""
     for delay_s in RETRY_DELAYS_S:
         try:
             return await write()
         except VersionMismatch as error:
             if "current_version" in error.details:
                 raise
-            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+            await asyncio.sleep(delay_s * (0.5 + jitter() / 2))
     return await write()

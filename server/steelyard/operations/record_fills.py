@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 from steelyard.accounting.entries import Adjustment, Fill, check_adjustment
@@ -19,14 +21,17 @@ from steelyard.accounting.errors import (
 )
 from steelyard.accounting.fold import FoldRules
 from steelyard.accounting.keys import Account, FillId, OrderKey, PositionKey
-from steelyard.operations.apply_fills import Applied, FillReceipt, WriteOptions, apply_fills
+from steelyard.operations.apply_fills import Applied, FillReceipt, RefoldLimits, WriteOptions, apply_fills
 from steelyard.operations.fill_writer import FillWriter, with_retries
 from steelyard.operations.ports import AccountRules, Clock, Commit, FillOutcome, Ledger, OpenTransaction, StaleRange
 from steelyard.operations.refold import Cause, refold_key
 
+T = TypeVar("T")
+
 BATCH_MAX = 5_000
 ATOMIC_BATCH_MAX = 1_000
 DEFAULT_OPTIONS = WriteOptions()
+DEFAULT_LIMITS = RefoldLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,10 @@ class AdjustmentReceipt:
     commits: Sequence[Commit] = ()
 
 
+def _steady() -> float:
+    return 0.5
+
+
 class _Undo(Exception):
     def __init__(self, applied: Applied, receipt: AdjustmentReceipt | None = None) -> None:
         self.applied = applied
@@ -66,9 +75,21 @@ class RecordFills:
     """The write side of the fill service. Plain fills go through the group-committing writer; those with conditions
     (an expected version, a refusal of overruns, validation only, all or nothing) have a transaction of their own."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, *, new_accounts: AccountRules | None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        new_accounts: AccountRules | None,
+        jitter: Callable[[], float] = _steady,
+        limits: RefoldLimits = DEFAULT_LIMITS,
+    ) -> None:
+        """`new_accounts` is the pattern of accounts made on first use (None: unknown accounts are refused); `jitter`
+        gives a random number from 0 to 1."""
         self._ledger = ledger
         self._clock = clock
+        self._jitter = jitter
+        self._limits = limits
         self._new_accounts = new_accounts
         self._writer = FillWriter(self._commit_plain)
 
@@ -125,19 +146,26 @@ class RecordFills:
             return error
 
     async def _commit_plain(self, fills: Sequence[Fill]) -> Applied:
-        return await self._commit(fills, DEFAULT_OPTIONS, is_atomic=False)
+        return await self._retried(lambda: self._commit(fills, DEFAULT_OPTIONS, is_atomic=False))
 
     async def _alone(self, fills: Sequence[Fill], options: WriteOptions, *, is_atomic: bool = False) -> Applied:
         # Shielded: a caller who goes away abandons the wait, never the transaction.
-        return await asyncio.shield(
-            asyncio.ensure_future(with_retries(lambda: self._commit(fills, options, is_atomic=is_atomic)))
-        )
+        write = self._retried(lambda: self._commit(fills, options, is_atomic=is_atomic))
+        return await asyncio.shield(asyncio.ensure_future(write))
+
+    async def _retried(self, write: Callable[[], Awaitable[T]]) -> T:
+        return await with_retries(write, jitter=self._jitter)
 
     async def _commit(self, fills: Sequence[Fill], options: WriteOptions, *, is_atomic: bool) -> Applied:
         try:
             async with self._ledger.transaction(cause="fill") as book:
                 applied = await apply_fills(
-                    book, fills, options=options, new_accounts=self._new_accounts, now=self._clock()
+                    book,
+                    fills,
+                    options=options,
+                    new_accounts=self._new_accounts,
+                    limits=self._limits,
+                    now=self._clock(),
                 )
                 if is_atomic:
                     _raise_first_refusal(applied)
@@ -146,7 +174,7 @@ class RecordFills:
         except _Undo as undone:
             return undone.applied
         for key in applied.owed:
-            await self._refold(key)
+            await self._retried(partial(self._refold, key))
         commits = {commit.account: commit for commit in book.commits}
         applied.results = [_with_commit(result, commits) for result in applied.results]
         return applied
@@ -171,15 +199,12 @@ class RecordFills:
         is_validate_only: bool = False,
     ) -> AdjustmentReceipt:
         """Records an adjustment, funding or opening balance. The request id makes a repeat harmless."""
-        return await asyncio.shield(
-            asyncio.ensure_future(
-                with_retries(
-                    lambda: self._adjust(
-                        adjustment, request, expected_version=expected_version, is_validate_only=is_validate_only
-                    )
-                )
+        write = self._retried(
+            lambda: self._adjust(
+                adjustment, request, expected_version=expected_version, is_validate_only=is_validate_only
             )
         )
+        return await asyncio.shield(asyncio.ensure_future(write))
 
     async def _adjust(
         self,
@@ -204,9 +229,8 @@ class RecordFills:
                     **identity,
                 )
                 if is_validate_only:
-                    raise _Undo(Applied([]), receipt)
-        except _Undo as undone:
-            assert undone.receipt is not None
+                    raise _UndoAdjustment(receipt)
+        except _UndoAdjustment as undone:
             return undone.receipt
         return replace(receipt, commits=book.commits)
 
