@@ -65,9 +65,15 @@ def _steady() -> float:
     return 0.5
 
 
-class _Undo(Exception):
-    def __init__(self, applied: Applied, receipt: AdjustmentReceipt | None = None) -> None:
+class _Undo(Exception):  # noqa: N818 - not an error: it leaves a transaction without committing it
+    """Carries out what the transaction would have come to."""
+
+    def __init__(self, applied: Applied) -> None:
         self.applied = applied
+
+
+class _UndoAdjustment(Exception):  # noqa: N818
+    def __init__(self, receipt: AdjustmentReceipt) -> None:
         self.receipt = receipt
 
 
