@@ -1,0 +1,68 @@
+"""The client itself: a connection to the service, with every call of it."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import grpc
+import grpc.aio
+
+from steelyard.client.build_calls import BuildCalls
+from steelyard.client.fill_calls import FillCalls
+from steelyard.client.market_calls import AdminCalls, MarketCalls
+from steelyard.client.position_calls import PositionCalls
+from steelyard.client.report_calls import PerformanceCalls, PortfolioCalls
+from steelyard.client.service_config import service_config
+
+DEFAULT_ADDRESS = "127.0.0.1:4800"
+TIMEOUT_S = 30.0
+MESSAGE_BYTES = 4 * 1024 * 1024
+KEEPALIVE_MS = 30_000
+
+_OPTIONS = [
+    ("grpc.service_config", service_config()),
+    ("grpc.enable_retries", 1),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+]
+
+
+class Steelyard(FillCalls, PositionCalls, PortfolioCalls, BuildCalls, PerformanceCalls, MarketCalls, AdminCalls):
+    """A connection to steelyard: `async with Steelyard.connect() as steelyard: await steelyard.get_position(...)`.
+
+    One method for each rpc of the contract, under its name in snake_case. Failed calls raise `SteelyardCallError` by
+    reason. Safe to share between tasks; it spreads calls over all servers the address names and repeats what was cut.
+    """
+
+    @classmethod
+    def connect(
+        cls,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        api_key: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Self:
+        """A client of the service at `host:port`; connects with the first call. `credentials` make it TLS."""
+        if credentials is None:
+            channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        else:
+            channel = grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+        metadata = [] if api_key is None else [("x-api-key", api_key)]
+        return cls(channel, timeout_s=timeout_s, metadata=metadata)
+
+    async def close(self) -> None:
+        """Gives up the connection; calls under way are cancelled."""
+        await self.channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        *ended: type[BaseException] | BaseException | TracebackType | None,
+    ) -> None:
+        await self.close()
