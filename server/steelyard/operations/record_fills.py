@@ -65,14 +65,14 @@ def _steady() -> float:
     return 0.5
 
 
-class _Undo(Exception):  # noqa: N818 - not an error: it leaves a transaction without committing it
+class _Undo(Exception):
     """Carries out what the transaction would have come to."""
 
     def __init__(self, applied: Applied) -> None:
         self.applied = applied
 
 
-class _UndoAdjustment(Exception):  # noqa: N818
+class _UndoAdjustment(Exception):
     def __init__(self, receipt: AdjustmentReceipt) -> None:
         self.receipt = receipt
 
