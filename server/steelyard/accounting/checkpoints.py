@@ -65,8 +65,8 @@ def start_at_trip(
 
     `total` is the state as it is stored; `trips_from` are all stored trips from the start trip on, in order, the
     current or last one included; `previous` is the one before them, None where the start trip is the first of all.
-    `last_fill_at` is the time of the newest fill before the start trip. It matters only where that trip `is_adjusted`
-    and so may hold no fill itself; left out, the closing of an unadjusted previous trip is taken.
+    `last_fill_at` is the time of the newest fill before the start trip; it matters only where no fill is left from
+    there on. Left out, the closing of an unadjusted previous trip is taken.
     """
     first = trips_from[0]
     _check_newest(total, trips_from)
@@ -134,8 +134,12 @@ def choose_start(
 
 
 def stop_points(trips: Iterable[RoundTrip], *, after: OrderKey) -> frozenset[FlatPoint]:
-    """The flat points of stored trips opened strictly behind the last changed entry: where a refold may stop."""
-    return frozenset(trip.flat_point for trip in trips if trip.opened > after)
+    """The flat points of stored trips opened strictly behind the last changed entry: where a refold may stop.
+
+    A trip without any fill (opened and closed by adjustments) is none: the time of the position's newest fill might
+    lie before it.
+    """
+    return frozenset(trip.flat_point for trip in trips if trip.opened > after and trip.fill_count)
 
 
 def finish(total: FoldState, fold: Fold, *, trips_from: Sequence[RoundTrip]) -> FoldState:

@@ -127,6 +127,12 @@ class Fold:
         """Entries folded since the last checkpoint or flat point: for the fold that goes on from this state."""
         return self._since_checkpoint
 
+    @property
+    def average(self) -> Decimal | None:
+        """The weighted average of what is held, 18 places; None when flat."""
+        with decimal.localcontext(EXACT):
+            return None if self._trip is None else self._trip.current_average()
+
     def feed(self, entries: Iterable[Entry]) -> bool:
         """Folds entries, which must continue in fold order; True once a flat point of `stop_at` was met."""
         with decimal.localcontext(EXACT):
