@@ -96,7 +96,7 @@ CREATE TABLE fills (
 );
 CREATE INDEX fills_in_fold_order ON fills
     (account, book, instrument, leg, executed_at, source_sequence, fill_id) WHERE state = 'LIVE';
-CREATE INDEX fills_by_time ON fills (account, executed_at, fill_id);
+CREATE INDEX fills_by_time ON fills (account, executed_at, source_sequence, fill_id);
 CREATE TABLE fill_revisions (
     account key_text NOT NULL,
     fill_id key_text NOT NULL,
