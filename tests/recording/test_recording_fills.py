@@ -25,7 +25,8 @@ from steelyard.accounting.keys import Leg, PositionKey
 from steelyard.accounting.position import FiguresState
 from steelyard.accounting.round_trips import CostMethod
 from steelyard.accounting.units import decimal_text
-from steelyard.operations.apply_fills import FillReceipt, RefoldLimits, WriteOptions
+from steelyard.operations.apply_fills import FillReceipt, WriteOptions
+from steelyard.operations.late_entries import RefoldLimits
 from steelyard.operations.ports import AccountRules, StoredPosition
 from steelyard.operations.record_fills import DEFAULT_LIMITS, RecordFills, RequestIdentity
 from steelyard.storage.database import Database
@@ -185,6 +186,16 @@ async def test_a_batch_steps_each_position_once(desk: Desk) -> None:
     result = await desk.recording.record_batch(fills)
     assert [item.version for item in result.items if isinstance(item, FillReceipt)] == [1] * 10
     assert (await desk.position(key_of())).state.quantity == 10
+
+
+async def test_a_repeat_within_a_batch_is_a_replay_of_the_first(desk: Desk) -> None:
+    fill = make_fill(1, "BUY", "1", "21000")
+    result = await desk.recording.record_batch([fill, fill, replace(fill, quantity=Decimal(2))])
+    first, second, third = result.items
+    assert isinstance(first, FillReceipt)
+    assert isinstance(second, FillReceipt)
+    assert (first.version, second.version, second.is_replayed, second.is_pending) == (1, 1, True, False)
+    assert isinstance(third, FillConflict)
 
 
 async def test_bad_items_of_a_batch_fail_alone(desk: Desk) -> None:

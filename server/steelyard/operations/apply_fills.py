@@ -5,10 +5,9 @@ The order of steps is the lock order of the store: fills, then positions, then (
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 
 from steelyard.accounting.entries import Entry, Fill, check_fill, entry_of_fill
 from steelyard.accounting.errors import (
@@ -22,8 +21,7 @@ from steelyard.accounting.errors import (
 from steelyard.accounting.fold import FoldRules
 from steelyard.accounting.instruments import Instrument
 from steelyard.accounting.keys import Account, FillId, InstrumentName, OrderKey, PositionKey
-from steelyard.accounting.position import FiguresState
-from steelyard.accounting.units import exactly
+from steelyard.operations.late_entries import PastChange, RefoldLimits, added_by, change_key
 from steelyard.operations.ports import (
     AccountRules,
     BookTransaction,
@@ -31,22 +29,11 @@ from steelyard.operations.ports import (
     FillOutcome,
     KeyChange,
     OpenTransaction,
-    Pending,
     RecordedFill,
     StaleRange,
     StoredPosition,
 )
-from steelyard.operations.refold import Cause, extend_key, refold_key
-
-
-@dataclass(frozen=True, slots=True)
-class RefoldLimits:
-    """How many entries a late fill may make fold again, and where."""
-
-    in_batch: int = 1_000
-    """In the transaction that records it."""
-    waiting: int = 50_000
-    """In a transaction of its own while the caller waits; beyond, the refold is deferred to a build."""
+from steelyard.operations.refold import Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,49 +196,18 @@ async def _change(
     book: BookTransaction, stored: StoredPosition, *, new: _Recorded, terms: _Terms, applied: Applied
 ) -> KeyChange:
     rules = terms.rules_of(stored.key)
-    cause = Cause("fill", new.fills[0].fill_id if new.fills else None, _ids(new.fills), len(new.fills))
     entries = sorted((entry_of_fill(fill, rules.instrument) for fill in new.fills), key=_order)
-    newest = stored.state.last
-    if stored.stale is None and (newest is None or new.first > newest):
-        return extend_key(stored, rules, entries=entries, cause=cause)
-    first, last = new.first, new.last
-    if stored.stale is not None:
-        first, last = min(first, stored.stale.first), max(last, stored.stale.last)
-    behind = await book.count_entries(stored.key, start=first, limit=terms.limits.waiting + 1)
-    if behind <= terms.limits.in_batch:
-        return await refold_key(book, stored=stored, rules=rules, changed=(first, last), cause=cause)
-    if behind <= terms.limits.waiting:
-        applied.owed.append(stored.key)
-    await book.mark_stale({stored.key: StaleRange(first, last, len(entries), 1, is_held=False, reason="LATE")})
-    return deferred(stored, entries=entries, cause=cause)
-
-
-def deferred(stored: StoredPosition, *, entries: Iterable[Entry], cause: Cause) -> KeyChange:
-    """The order-free part of new entries at once (quantity, fees, count); the figures follow by a refold."""
-    return KeyChange(
-        key=stored.key,
-        expected_version=stored.version,
-        state=stored.state,
-        cause=cause.name,
-        cause_id=cause.id,
-        fill_ids=cause.fill_ids,
-        fill_count=cause.fill_count,
-        since_checkpoint=stored.since_checkpoint,
-        trips=(),
-        old_lots=stored.state.lots,
-        figures_state=FiguresState.REFOLDING,
-        pending=_added(stored.pending, entries),
+    change, is_owed = await change_key(
+        book,
+        stored,
+        past=PastChange(new.first, new.last, added_by(entries), entries),
+        rules=rules,
+        limits=terms.limits,
+        cause=Cause("fill", new.fills[0].fill_id if new.fills else None, _ids(new.fills), len(new.fills)),
     )
-
-
-@exactly
-def _added(pending: Pending, entries: Iterable[Entry]) -> Pending:
-    for entry in entries:
-        quantity = entry.quantity if entry.quantity is not None else Decimal(0)
-        pending = replace(
-            pending, quantity=pending.quantity + quantity, fees=pending.fees + entry.fee, fills=pending.fills + 1
-        )
-    return pending
+    if is_owed:
+        applied.owed.append(stored.key)
+    return change
 
 
 def _order(entry: Entry) -> OrderKey:
@@ -279,7 +235,8 @@ def _result(
     if step.outcome is FillOutcome.CONFLICTING:
         return FillConflict(f"fill {fill.fill_id} is known with other content", fill_id=fill.fill_id)
     if _is_repeat(step):
-        version = replayed.get((fill.account, fill.fill_id))
+        # A repeat within the batch that records the fill has no commit to be found by yet.
+        version = replayed.get((fill.account, fill.fill_id)) or versions.get(fill.key)
         is_pending = version is None and step.outcome is not FillOutcome.BUSTED
         return FillReceipt(fill.fill_id, fill.key, version, is_replayed=True, is_pending=is_pending)
     version = versions.get(fill.key)

@@ -21,8 +21,9 @@ from steelyard.accounting.errors import (
 )
 from steelyard.accounting.fold import FoldRules
 from steelyard.accounting.keys import Account, FillId, OrderKey, PositionKey
-from steelyard.operations.apply_fills import Applied, FillReceipt, RefoldLimits, WriteOptions, apply_fills
+from steelyard.operations.apply_fills import Applied, FillReceipt, WriteOptions, apply_fills
 from steelyard.operations.fill_writer import FillWriter, with_retries
+from steelyard.operations.late_entries import RefoldLimits
 from steelyard.operations.ports import AccountRules, Clock, Commit, FillOutcome, Ledger, OpenTransaction, StaleRange
 from steelyard.operations.refold import Cause, refold_key
 
