@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 from uuid import UUID
 
 from steelyard.accounting import keys
@@ -11,8 +10,9 @@ from steelyard.accounting.entries import Adjustment, AdjustmentKind, Fill, Side
 from steelyard.accounting.errors import InvalidField
 from steelyard.accounting.keys import FillId, PositionKey
 from steelyard.accounting.units import ZERO
+from steelyard.operations.read_fills import FillFilter
 from steelyard.rpc import decode, limits
-from steelyard.v1 import common_pb2, fill_pb2
+from steelyard.v1 import common_pb2, fill_pb2, fill_service_pb2
 
 SIDES: Mapping[int, Side] = {common_pb2.SIDE_BUY: Side.BUY, common_pb2.SIDE_SELL: Side.SELL}
 ADJUSTMENT_KINDS: Mapping[int, AdjustmentKind] = {
@@ -22,17 +22,16 @@ ADJUSTMENT_KINDS: Mapping[int, AdjustmentKind] = {
     fill_pb2.ADJUSTMENT_KIND_SETTLEMENT: AdjustmentKind.SETTLEMENT,
     fill_pb2.ADJUSTMENT_KIND_CORRECTION: AdjustmentKind.CORRECTION,
 }
+FILL_ORDERS: Mapping[int, bool] = {
+    fill_service_pb2.FILL_ORDER_UNSPECIFIED: False,
+    fill_service_pb2.FILL_ORDER_NEWEST_FIRST: False,
+    fill_service_pb2.FILL_ORDER_OLDEST_FIRST: True,
+}
+"""Whether the oldest comes first."""
 
 
-class VersionedRequest(Protocol):
-    """A write that may name the version it means."""
-
-    expected_version: int
-    etag: str
-
-    def HasField(self, field_name: str) -> bool:  # noqa: N802 - protobuf's name
-        """Whether an optional field was given."""
-        ...
+VersionedRequest = fill_service_pb2.RecordFillRequest | fill_service_pb2.RecordAdjustmentRequest
+"""A write that may name the version it means."""
 
 
 def expected_version(request: VersionedRequest) -> int | None:
@@ -91,6 +90,24 @@ def adjustment(message: fill_pb2.Adjustment, *, request_id: UUID, field: str = "
         amount=decode.decimal(message.amount, field=f"{field}.amount") if given("amount") else None,
         source_sequence=decode.source_sequence(message.source_sequence, field=f"{field}.source_sequence"),
         note=decode.note(message.note, field=f"{field}.note") if message.note else None,
+    )
+
+
+def fill_filter(request: fill_service_pb2.ListFillsRequest) -> FillFilter:
+    """Which fills are asked for. Raises `InvalidField`."""
+    start = decode.optional_timestamp(request, "executed_from")
+    before = decode.optional_timestamp(request, "executed_before")
+    decode.interval(start, before, field="executed_before")
+    return FillFilter(
+        account=decode.account(request.account),
+        book=decode.optional_book(request.book),
+        instrument=decode.optional_instrument(request.instrument),
+        leg=decode.optional_leg(request.leg),
+        import_id=decode.uuid(request.import_id, field="import_id") if request.import_id else None,
+        executed_from=start,
+        executed_before=before,
+        has_withdrawn=request.include_busted,
+        is_oldest_first=decode.choice(request.order, FILL_ORDERS, field="order"),
     )
 
 

@@ -25,6 +25,8 @@ from steelyard.rpc.services import Services
 from steelyard.rpc.translate import Translate
 from steelyard.telemetry.logs import Log
 
+TERMINATION_LOOK_S = 1.0
+
 __all__ = ["GrpcServer", "ServerSettings", "Services"]
 
 
@@ -129,7 +131,9 @@ class GrpcServer:
         return await self.in_flight.wait_idle(timeout_s=settings.drain_grace_s)
 
     async def _wait_for_termination(self) -> None:
-        await self._server.wait_for_termination()
+        # With a timeout, because without one a cancelled wait cancels the future that `stop` itself waits for.
+        while await self._server.wait_for_termination(TERMINATION_LOOK_S):
+            pass
 
     def _bind(self, credentials: grpc.ServerCredentials | None) -> int:
         address = f"{self._settings.host}:{self._settings.port}"
