@@ -1,0 +1,84 @@
+"""The command line: the processes of the service, and the commands that ask it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from steelyard.app import running
+from steelyard.app.failures import FAILED, told
+from steelyard.app.settings import read_settings
+
+HostOption = Annotated[str | None, typer.Option("--host", help="Address to listen on.", show_default="127.0.0.1")]
+PortOption = Annotated[
+    int | None, typer.Option("--port", help="Port to listen on; 0: a free one.", show_default="4800")
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of the embedded database.", show_default="~/.steelyard", file_okay=False),
+]
+
+commands = typer.Typer(
+    name="steelyard",
+    help="Fills in, exact positions out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@commands.command()
+def serve(
+    host: HostOption = None,
+    port: PortOption = None,
+    data: DataOption = None,
+    worker: Annotated[
+        bool | None,
+        typer.Option("--worker/--no-worker", help="Run a worker beside it; unless said, on the embedded database."),
+    ] = None,
+) -> None:
+    """Serve gRPC; without STEELYARD_DATABASE_URL on an embedded PostgreSQL, with a worker beside it."""
+    from steelyard.app.serve import serve as run_service
+
+    settings = read_settings(host=host, port=port, data_directory=data)
+    _run(lambda stop: run_service(settings, has_worker=worker, say=_say, stop=stop))
+
+
+@commands.command()
+def migrate(
+    to: Annotated[str, typer.Option("--to", help="Revision to bring it to; `base` takes everything down.")] = "head",
+    data: DataOption = None,
+) -> None:
+    """Bring the database to the newest schema: that of STEELYARD_DATABASE_URL, or the embedded one."""
+    from steelyard.app.migrate import migrate as run_migration
+
+    settings = read_settings(data_directory=data)
+    _run(lambda _stop: run_migration(settings, revision=to, say=_say))
+
+
+def main() -> None:
+    """Runs the command line; a failure is one clear line on standard error and an exit status above 0."""
+    try:
+        commands()
+    except Exception as error:
+        line = told(error)
+        if line is None:
+            raise
+        print(f"steelyard: {line.text}", file=sys.stderr)
+        sys.exit(line.status)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _run(main: Callable[[asyncio.Event], Coroutine[Any, Any, bool]]) -> None:
+    """Runs a process of ours to its end; False means that it did not end well."""
+    if not running.run(main):
+        raise typer.Exit(FAILED)

@@ -1,0 +1,78 @@
+"""`steelyard serve`: the gRPC service, by default on an embedded database with a worker beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from steelyard.app.assembly import Service
+from steelyard.app.running import until_stopped
+from steelyard.app.settings import Settings
+from steelyard.app.store import EmbeddedStore, check_revision
+from steelyard.app.worker_process import WorkerProcess
+from steelyard.telemetry.logs import Log, json_log
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class _Surroundings:
+    """What the service stands on: the database, and the parts that must live as long as it."""
+
+    url: str
+    database: str
+    worker: str = "none here: run `steelyard work`"
+    parts: list[Awaitable[Any]] = field(default_factory=list)
+
+
+async def serve(settings: Settings, *, has_worker: bool | None, say: Say, stop: asyncio.Event) -> bool:
+    """Serves until `stop` is set, then drains; False when calls had to be cut off.
+
+    `has_worker`: None means one on the embedded database, none on another. Raises what keeps it from serving:
+    `EmbeddedError`, `StoreNotReady`, `OSError`.
+    """
+    log = json_log(level=settings.log_level)
+    async with AsyncExitStack() as stack:
+        around = await _surroundings(settings, has_worker=has_worker, stack=stack, log=log)
+        service = Service(settings, url=around.url, log=log)
+        await service.start()
+        say(f"steelyard serves on {service.address}: {reach(settings.host)}, without keys")
+        say(f"  database: {around.database}")
+        say(f"  worker: {around.worker}")
+        try:
+            await until_stopped(stop, service.wait(), *around.parts)
+        finally:
+            log.info("draining")
+            is_drained = await service.stop()
+            log.info("drained", is_complete=is_drained)
+    return is_drained
+
+
+async def _surroundings(
+    settings: Settings, *, has_worker: bool | None, stack: AsyncExitStack, log: Log
+) -> _Surroundings:
+    if settings.database_url is None:
+        store = await stack.enter_async_context(EmbeddedStore.open(settings.folder, log=log))
+        around = _Surroundings(store.url, f"embedded, kept in {settings.folder}", parts=[store.keep_running()])
+    else:
+        url = settings.database_url.get_secret_value()
+        await check_revision(url)
+        around = _Surroundings(url, "as STEELYARD_DATABASE_URL says")
+    if settings.database_url is None if has_worker is None else has_worker:
+        worker = await stack.enter_async_context(WorkerProcess.open(url=around.url, log=log))
+        around.worker = f"process {worker.pid}"
+        around.parts.append(worker.keep_running())
+    return around
+
+
+def reach(host: str) -> str:
+    """Who can get at a server on this host, in words."""
+    try:
+        is_loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        is_loopback = host == "localhost"
+    return "this machine only" if is_loopback else "REACHABLE FROM THE NETWORK"

@@ -1,0 +1,167 @@
+"""What can be set from outside: environment variables `STEELYARD_*`, checked as a whole before anything starts.
+
+Every wrong value and every name nobody knows is told at once, in one message; a misspelt setting never passes for its
+default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "STEELYARD_"
+READ_ELSEWHERE = frozenset({"STEELYARD_PG_BIN", "STEELYARD_ROOT"})
+"""Names of the same family that are no settings of the service: the programs of the embedded database, the checkout."""
+PAGE_TOKEN_KEY_MIN = 16
+
+
+class SettingsWrong(Exception):
+    """The settings cannot be used; the text names every wrong one."""
+
+
+def _database_url(secret: SecretStr) -> SecretStr:
+    parts = urlsplit(secret.get_secret_value())
+    if parts.scheme.partition("+")[0] not in ("postgres", "postgresql") or not parts.path.strip("/"):
+        raise ValueError("must look like postgresql://user:password@host:5432/database")
+    return secret
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("is no IANA time zone") from None
+    return name
+
+
+def _key(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value().encode()) < PAGE_TOKEN_KEY_MIN:
+        raise ValueError(f"must be at least {PAGE_TOKEN_KEY_MIN} bytes")
+    return secret
+
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Count = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; each name is also that of its variable, in capitals behind `STEELYARD_`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["development", "production"] = "development"
+    """production: no embedded database, no reflection unless asked for, and tokens that outlive the process."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = None
+    """PostgreSQL 15 or newer; none: an embedded one in `data_directory`."""
+    data_directory: Path = Path("~/.steelyard")
+    """Where the embedded database is kept."""
+    pool_size: Count = 10
+    statement_timeout_s: Seconds = 30.0
+
+    host: str = "127.0.0.1"
+    port: Port = 4800
+    """0: a free one."""
+    reflection: bool | None = None
+    """Whether clients may ask which services there are; unless said, in development only."""
+    concurrent_rpcs: Count = 1_000
+    unary_deadline_s: Seconds = 30.0
+    import_deadline_s: Seconds = 600.0
+    drain_wait_s: Annotated[float, Field(ge=0, le=60)] = 0.5
+    drain_grace_s: Seconds = 10.0
+    page_token_key: Annotated[SecretStr, AfterValidator(_key)] | None = None
+    """One for all replicas; none: a random one for each start."""
+
+    import_file_mib: Count = 1_024
+    import_rows: Count = 5_000_000
+    imports_at_once: Count = 4
+    small_import_rows: Count = 1_000
+    """Imports that record no more than this are built at immediate priority."""
+    build_timeout_s: Annotated[int, Field(ge=1, le=7 * 86_400)] = 3_600
+    worker_bulk_jobs: Count = 1
+    """Chunks of bulk builds that one worker folds at a time; immediate ones have a place of their own."""
+
+    price_staleness_max_s: Count = 300
+    account_time_zone: Annotated[str, AfterValidator(_zone)] = "America/Chicago"
+    """The zone of accounts that do not exist before their first fill."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `read_settings` hands over: it has read the environment, and looked at every name in it."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _production_is_complete(self) -> Self:
+        if self.mode == "production":
+            missing = [name for name in ("database_url", "page_token_key") if getattr(self, name) is None]
+            if missing:
+                raise ValueError("production needs " + " and ".join(PREFIX + name.upper() for name in missing))
+        return self
+
+    @property
+    def has_reflection(self) -> bool:
+        """Whether the server tells which services there are."""
+        return self.mode == "development" if self.reflection is None else self.reflection
+
+    @property
+    def stale_after(self) -> timedelta:
+        """How old a mark may be before figures that rest on it are called stale."""
+        return timedelta(seconds=self.price_staleness_max_s)
+
+    @property
+    def folder(self) -> Path:
+        """`data_directory` with its home folder spelt out."""
+        return self.data_directory.expanduser()
+
+
+def read_settings(environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
+    """The settings of this process: `given` (options of the command, None meaning not given) before the environment.
+
+    Raises `SettingsWrong`, which names every wrong value and every unknown `STEELYARD_*` variable.
+    """
+    variables = os.environ if environment is None else environment
+    named = {name.upper(): value for name, value in variables.items() if name.upper().startswith(PREFIX)}
+    known = {PREFIX + field.upper(): field for field in Settings.model_fields}
+    values: dict[str, Any] = {known[name]: value for name, value in named.items() if name in known and value != ""}
+    values |= {field: value for field, value in given.items() if value is not None}
+    problems = list(_unknown(named, known))
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        problems.extend(_wrong(error))
+    else:
+        if not problems:
+            return settings
+    raise SettingsWrong("settings: " + "; ".join(problems))
+
+
+def _unknown(named: Mapping[str, str], known: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(set(named) - set(known) - READ_ELSEWHERE):
+        near = difflib.get_close_matches(name, known, n=1)
+        yield f"{name} is no setting" + (f" (did you mean {near[0]}?)" if near else "")
+
+
+def _wrong(error: ValidationError) -> Iterator[str]:
+    # Without the value itself: it may be a password.
+    for problem in error.errors(include_input=False, include_url=False):
+        told = str(problem["msg"]).removeprefix("Value error, ")
+        name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else ""
+        yield f"{name} {told[:1].lower()}{told[1:]}".strip()

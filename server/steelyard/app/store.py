@@ -1,0 +1,106 @@
+"""The database a process works on: the one its settings name, else an embedded one that is kept running."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from steelyard.app.settings import Settings
+from steelyard.embedded import EmbeddedError, EmbeddedPostgres
+from steelyard.migrations import current_revision, head_revision, upgrade
+from steelyard.telemetry.logs import Log
+
+WATCH_INTERVAL_S = 0.2
+RESTART_DELAY_S = 1.0
+RESTARTS_MAX = 5
+"""Starts in a row that may fail before we give up."""
+
+
+class StoreNotReady(Exception):
+    """The database cannot be used as it is; the text says what to do."""
+
+
+class EmbeddedStore:
+    """An embedded PostgreSQL with the newest schema, started again when it dies."""
+
+    def __init__(self, postgres: EmbeddedPostgres, *, folder: Path | None, log: Log) -> None:
+        self._postgres = postgres
+        self._folder = folder
+        self._log = log
+        self.url = postgres.url
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, folder: Path | None, *, log: Log) -> AsyncIterator[EmbeddedStore]:
+        """Runs on the files in a folder; None: on throwaway ones. Raises `EmbeddedError`."""
+        postgres = await EmbeddedPostgres.start(folder, durable=folder is not None)
+        store = cls(postgres, folder=folder, log=log)
+        try:
+            await asyncio.to_thread(upgrade, store.url)
+            yield store
+        finally:
+            await store.close()
+
+    async def close(self) -> None:
+        """Stops the server."""
+        await self._postgres.stop()
+
+    async def keep_running(self) -> None:
+        """Starts the server again whenever it has died, on the same files and port. Raises `EmbeddedError` when that
+        cannot be done: then the process must end."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            if not self._postgres.is_running:
+                self._log.error("embedded_database_died")
+                await asyncio.sleep(RESTART_DELAY_S)
+                await self._restart()
+                self._log.info("embedded_database_restarted")
+
+    async def _restart(self) -> None:
+        if self._folder is None:
+            raise StoreNotReady("the embedded database died, and its files with it")
+        await self._postgres.stop()
+        for attempts_left in reversed(range(RESTARTS_MAX)):
+            try:
+                self._postgres = await EmbeddedPostgres.start(self._folder)
+                break
+            except EmbeddedError:
+                if not attempts_left:
+                    raise
+                await asyncio.sleep(RESTART_DELAY_S)
+        if self._postgres.url != self.url:
+            raise StoreNotReady("the embedded database's port was taken by another program; start again")
+
+
+@asynccontextmanager
+async def embedded_url(settings: Settings) -> AsyncIterator[str]:
+    """The database of settings, the embedded one being run meanwhile and left as it is."""
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    async with await EmbeddedPostgres.start(settings.folder) as postgres:
+        yield postgres.url
+
+
+async def check_revision(url: str) -> None:
+    """Raises `StoreNotReady` for a database that cannot be reached, or lacks the newest schema."""
+    try:
+        revision = await asyncio.to_thread(current_revision, url)
+    except SQLAlchemyError as error:
+        raise StoreNotReady(f"the database cannot be reached: {first_line(error)}") from None
+    # A newer schema is fine: migrations expand first, and old code runs on them.
+    if revision is None or revision < head_revision():
+        raise StoreNotReady(
+            f"the database is at revision {revision or 'none'}, this release needs {head_revision()}: "
+            "run `steelyard migrate`"
+        )
+
+
+def first_line(error: SQLAlchemyError) -> str:
+    """What the driver says, without SQLAlchemy's advice around it."""
+    told = str(getattr(error, "orig", None) or error).strip()
+    return told.splitlines()[0] if told else type(error).__name__
