@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from steelyard.accounting.entries import Entry
+from steelyard.accounting.errors import UnknownInstrument
 from steelyard.accounting.fold import FoldRules
-from steelyard.accounting.keys import OrderKey
+from steelyard.accounting.keys import OrderKey, PositionKey
 from steelyard.accounting.position import FiguresState
 from steelyard.accounting.units import ZERO, exactly
-from steelyard.operations.ports import BookTransaction, KeyChange, Pending, StaleRange, StoredPosition
+from steelyard.operations.ports import BookTransaction, KeyChange, Ledger, Pending, StaleRange, StoredPosition
 from steelyard.operations.refold import Cause, extend_key, refold_key
 
 
@@ -62,6 +63,27 @@ async def change_key(
     count = max(1, len(past.entries))
     await book.mark_stale({stored.key: StaleRange(first, last, count, 1, is_held=False, reason=past.reason)})
     return _deferred(stored, added=past.added, cause=cause), behind <= limits.waiting
+
+
+async def refold_stale(ledger: Ledger, key: PositionKey) -> None:
+    """Folds a stale key again in a transaction of its own, while its caller waits."""
+    async with ledger.transaction(cause="refold") as book:
+        stored = (await book.lock_positions([key]))[key]
+        if stored.stale is None:
+            return
+        changed = (stored.stale.first, stored.stale.last)
+        rules = await rules_of(book, key)
+        change = await refold_key(book, stored=stored, rules=rules, changed=changed, cause=Cause("refold"))
+        await book.apply([change])
+
+
+async def rules_of(book: BookTransaction, key: PositionKey) -> FoldRules:
+    """What folding a key depends on, of an account that exists. Raises `UnknownInstrument`."""
+    accounts = await book.accounts([key.account], make=None)
+    instruments = await book.instruments([key.instrument])
+    if key.instrument not in instruments:
+        raise UnknownInstrument(f"instrument {key.instrument} has no record", instrument=key.instrument)
+    return FoldRules(instruments[key.instrument], key.leg, accounts[key.account].lot_method)
 
 
 def _deferred(stored: StoredPosition, *, added: Pending, cause: Cause) -> KeyChange:

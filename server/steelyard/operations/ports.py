@@ -258,6 +258,14 @@ class OpenTransaction(BookTransaction, Protocol):
         """The id that stamps every row this transaction records."""
         ...
 
+    async def lock_fill(self, account: Account, fill_id: FillId) -> FillRecord | None:
+        """A fill by its id, locked."""
+        ...
+
+    async def correct_fill(self, corrected: Fill, instrument: Instrument) -> None:
+        """Keeps the stored revision and puts the corrected one in its place."""
+        ...
+
     async def touch(self, accounts: Iterable[Account]) -> None:
         """Counts accounts as touched even though no position changed (fills that are only stored)."""
         ...

@@ -16,14 +16,12 @@ from steelyard.accounting.errors import (
     InvalidField,
     PeriodSealed,
     SteelyardError,
-    UnknownInstrument,
     VersionMismatch,
 )
-from steelyard.accounting.fold import FoldRules
 from steelyard.accounting.keys import Account, FillId, OrderKey, PositionKey
 from steelyard.operations.apply_fills import Applied, FillReceipt, WriteOptions, apply_fills
 from steelyard.operations.fill_writer import FillWriter, with_retries
-from steelyard.operations.late_entries import RefoldLimits
+from steelyard.operations.late_entries import RefoldLimits, refold_stale, rules_of
 from steelyard.operations.ports import AccountRules, Clock, Commit, FillOutcome, Ledger, OpenTransaction, StaleRange
 from steelyard.operations.refold import Cause, refold_key
 
@@ -181,21 +179,10 @@ class RecordFills:
         except _Undo as undone:
             return undone.applied
         for key in applied.owed:
-            await self._retried(partial(self._refold, key))
+            await self._retried(partial(refold_stale, self._ledger, key))
         commits = {commit.account: commit for commit in book.commits}
         applied.results = [_with_commit(result, commits) for result in applied.results]
         return applied
-
-    async def _refold(self, key: PositionKey) -> None:
-        """Folds a late key again in a transaction of its own, while its caller waits."""
-        async with self._ledger.transaction(cause="refold") as book:
-            stored = (await book.lock_positions([key]))[key]
-            if stored.stale is None:
-                return
-            rules = await _rules(book, key)
-            changed = (stored.stale.first, stored.stale.last)
-            change = await refold_key(book, stored=stored, rules=rules, changed=changed, cause=Cause("refold"))
-            await book.apply([change])
 
     async def adjust(
         self,
@@ -249,7 +236,7 @@ class RecordFills:
         sealed = accounts[key.account].sealed_before if key.account in accounts else None
         if sealed is not None and adjustment.effective_at < sealed:
             raise PeriodSealed(f"account {key.account} is sealed before {sealed.isoformat()}")
-        rules = await _rules(book, key)
+        rules = await rules_of(book, key)
         check_adjustment(adjustment, rules.instrument, now=self._clock())
         outcome = await book.insert_adjustment(adjustment)
         if outcome is not FillOutcome.RECORDED:
@@ -271,14 +258,6 @@ def _widened(changed: tuple[OrderKey, OrderKey], stale: StaleRange | None) -> tu
     if stale is None:
         return changed
     return min(changed[0], stale.first), max(changed[1], stale.last)
-
-
-async def _rules(book: OpenTransaction, key: PositionKey) -> FoldRules:
-    accounts = await book.accounts([key.account], make=None)
-    instruments = await book.instruments([key.instrument])
-    if key.instrument not in instruments:
-        raise UnknownInstrument(f"instrument {key.instrument} has no record", instrument=key.instrument)
-    return FoldRules(instruments[key.instrument], key.leg, accounts[key.account].lot_method)
 
 
 def _raise_first_refusal(applied: Applied) -> None:

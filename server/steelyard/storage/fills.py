@@ -52,7 +52,7 @@ _KEEP_SMALLER = f"""
 UPDATE fills t SET source_sequence = n.source_sequence FROM {unnested(_MOVE)}
 WHERE t.account = n.account AND t.fill_id = n.fill_id
 """  # noqa: S608
-_KEEP_REVISION = f"""
+KEEP_REVISION = f"""
 INSERT INTO fill_revisions (account, fill_id, revision, book, instrument, leg, delta, price, fee, fee_currency,
                             fee_rate, fee_value, executed_at, source_sequence, state, import_id, commit_id, recorded_at)
 SELECT f.account, f.fill_id, f.revision, f.book, f.instrument, f.leg, f.delta, f.price, f.fee, f.fee_currency,
@@ -196,7 +196,7 @@ async def _write_repeats(
 ) -> None:
     reinstated = sorted(identity for identity, fill in known.items() if fill.is_reinstated)
     if reinstated:
-        await connection.execute(_KEEP_REVISION, *arrays(reinstated, _IDS))
+        await connection.execute(KEEP_REVISION, *arrays(reinstated, _IDS))
         await connection.execute(_REINSTATE, *arrays(reinstated, _IDS), commit_id)
     moved = sorted(
         (*identity, fill.smaller_sequence) for identity, fill in known.items() if fill.smaller_sequence is not None
@@ -336,9 +336,15 @@ def fill_of_row(row: Mapping[str, Any]) -> Fill:
     )
 
 
-async def find_fill(connection: Connection, *, account: Account, fill_id: FillId) -> FillRecord | None:
-    """A fill by its id."""
-    row = await connection.fetchrow("SELECT * FROM fills WHERE account = $1 AND fill_id = $2", account, fill_id)
+_FIND = "SELECT * FROM fills WHERE account = $1 AND fill_id = $2"
+_FIND_AND_LOCK = f"{_FIND} FOR UPDATE"
+
+
+async def find_fill(
+    connection: Connection, *, account: Account, fill_id: FillId, is_locking: bool = False
+) -> FillRecord | None:
+    """A fill by its id, locked if asked."""
+    row = await connection.fetchrow(_FIND_AND_LOCK if is_locking else _FIND, account, fill_id)
     if row is None:
         return None
     return FillRecord(fill_of_row(row), row["state"], row["recorded_at"], row["import_id"])

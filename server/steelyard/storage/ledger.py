@@ -25,7 +25,7 @@ from steelyard.operations.ports import (
     StaleRange,
     StoredPosition,
 )
-from steelyard.storage import fills, instruments, positions, requests, round_trips, stale_keys
+from steelyard.storage import fill_corrections, fills, instruments, positions, requests, round_trips, stale_keys
 from steelyard.storage.account_log import advance_heads
 from steelyard.storage.bulk import arrays, unnested
 from steelyard.storage.database import Connection, Database
@@ -141,6 +141,12 @@ class PostgresTransaction:
 
     async def fill_record(self, account: Account, fill_id: FillId) -> FillRecord | None:
         return await fills.find_fill(self.connection, account=account, fill_id=fill_id)
+
+    async def lock_fill(self, account: Account, fill_id: FillId) -> FillRecord | None:
+        return await fills.find_fill(self.connection, account=account, fill_id=fill_id, is_locking=True)
+
+    async def correct_fill(self, corrected: Fill, instrument: Instrument) -> None:
+        await fill_corrections.correct_fill(self.connection, corrected, instrument=instrument, commit_id=self.commit_id)
 
     async def touch(self, accounts: Iterable[Account]) -> None:
         self._touched.update(accounts)
