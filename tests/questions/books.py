@@ -18,13 +18,19 @@ from steelyard.accounting.fold import Fold, FoldRules
 from steelyard.accounting.keys import Account, FillId, InstrumentName, Leg, PositionKey
 from steelyard.accounting.keys import Book as BookName
 from steelyard.operations.ports import AccountRules, Commit, KeyChange, OpenTransaction, StaleRange
+from steelyard.operations.read_events import ReadEvents
+from steelyard.operations.read_fills import ReadFills
 from steelyard.operations.read_positions import ReadPositions
+from steelyard.operations.read_trips import ReadTrips
 from steelyard.operations.reading import Reading
 from steelyard.operations.refold import BEGINNING
 from steelyard.storage.database import Database, DatabaseLimits
+from steelyard.storage.event_reads import EventReads
+from steelyard.storage.fill_reads import FillReads
 from steelyard.storage.heads import HeadReads
 from steelyard.storage.ledger import PostgresLedger
 from steelyard.storage.position_reads import PositionReads
+from steelyard.storage.trip_reads import TripReads
 from tests.oracle import OracleFill, OracleInstrument, OraclePosition, replay
 
 START = datetime(2026, 3, 2, 14, 30, tzinfo=UTC)
@@ -102,6 +108,9 @@ class Book:
         self.database = Database(url, DatabaseLimits(pool_size=4))
         self.ledger = PostgresLedger(self.database, self.clock)
         self.reading = Reading(HeadReads(self.database), self.clock)
+        self.fills = ReadFills(FillReads(self.database), self.reading)
+        self.trips = ReadTrips(TripReads(self.database), self.reading)
+        self.events = ReadEvents(EventReads(self.database), self.reading)
         self.positions = ReadPositions(PositionReads(self.database), self.reading, clock=self.clock)
 
     def clock(self) -> datetime:

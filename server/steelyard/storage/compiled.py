@@ -15,6 +15,8 @@ from steelyard.storage import tables
 
 NAMES = ARRAY(Text())
 """An array parameter of names."""
+Row = Any
+"""A row of the driver or of SQLAlchemy: values by column name."""
 
 
 class Compiled:

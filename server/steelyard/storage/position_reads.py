@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, func, select, tuple_, type_coerce
@@ -12,7 +12,7 @@ from steelyard.accounting.keys import Account, PositionKey
 from steelyard.operations.position_view import Detail, PositionRow
 from steelyard.operations.read_positions import Exposures, PositionFilter, PositionSide, PositionsRead
 from steelyard.operations.reading import Cursor, Page, Snapshot, page_of
-from steelyard.storage.compiled import HEADS, NAMES, Compiled, heads_of, heads_of_text
+from steelyard.storage.compiled import HEADS, NAMES, Compiled, Row, heads_of, heads_of_text
 from steelyard.storage.database import Database
 from steelyard.storage.portfolio_reads import (
     EXPOSURES,
@@ -137,6 +137,6 @@ def _key_arguments(statement: Compiled, keys: Sequence[PositionKey], *, heads: C
     )
 
 
-def _batch(rows: Sequence[Mapping[str, Any]], exposures: Exposures, *, has_trip: bool) -> Snapshot[PositionsRead]:
+def _batch(rows: Sequence[Row], exposures: Exposures, *, has_trip: bool) -> Snapshot[PositionsRead]:
     found = [row_of(row, has_trip=has_trip) for row in rows if row["account"] is not None]
     return Snapshot(PositionsRead(found, exposures), heads_of_text(rows[0]["heads"]))

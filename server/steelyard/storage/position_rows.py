@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause
@@ -15,6 +14,7 @@ from steelyard.accounting.position import FiguresState
 from steelyard.accounting.round_trips import CostMethod
 from steelyard.operations.position_view import PositionRow
 from steelyard.storage.codec import SUMS, sums_of, trip_of_json
+from steelyard.storage.compiled import Row
 from steelyard.storage.tables import accounts, instruments, marks, positions
 
 P, RECORD, RULES, MARK = positions.c, instruments.c, accounts.c, marks.c
@@ -51,7 +51,7 @@ def joined(start: FromClause = positions) -> FromClause:
     )
 
 
-def row_of(row: Mapping[str, Any], *, has_trip: bool) -> PositionRow:
+def row_of(row: Row, *, has_trip: bool) -> PositionRow:
     """The position in a row of `CONTEXT` (and `TRIP`)."""
     key = PositionKey(row["account"], row["book"], row["instrument"], Leg(row["leg"]))
     has_mark = row["mark_price"] is not None
