@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import asyncpg
-from sqlalchemy import make_url
+from sqlalchemy import event, make_url
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from steelyard.storage.driver_errors import translated
@@ -60,6 +61,7 @@ class Database:
                 },
             },
         )
+        event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:
@@ -99,3 +101,9 @@ class Database:
     async def close(self) -> None:
         """Closes every connection."""
         await self.engine.dispose()
+
+
+def _refuse_closed(_connection: Any, record: Any, _proxy: Any) -> None:
+    """Keeps the pool from handing out what a restart of the store has cut: bare use does not tell it."""
+    if record.driver_connection.is_closed():
+        raise InvalidatePoolError
