@@ -29,15 +29,13 @@ from steelyard.accounting.instruments import Instrument, InstrumentKind, value_o
 from steelyard.accounting.keys import Leg, OrderKey
 from steelyard.accounting.lots import LotMethod, LotPile
 from steelyard.accounting.position import EMPTY, FoldState
-from steelyard.accounting.round_trips import NO_SUMS, FlatPoint, RoundTrip, Sums, added
+from steelyard.accounting.round_trips import NO_SUMS, FlatPoint, RoundTrip, RunningSums, Sums
 from steelyard.accounting.trip_in_progress import TripInProgress
 from steelyard.accounting.units import EXACT, ZERO, fee_share
 from steelyard.accounting.venue_report import replaces_average
 
 CHECKPOINT_EVERY = 4_000
 """Entries between two checkpoints of a stretch that never comes back to flat."""
-_SETTLE_EVERY = 1_000
-"""Finished trips whose sums wait to be added up in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,6 @@ class Fold:
     __slots__ = (
         "_checkpoints",
         "_every",
-        "_finished_sums",
         "_flip_part",
         "_instrument",
         "_last",
@@ -106,8 +103,7 @@ class Fold:
         """Where the fold met a known flat point and stopped; the entries from there on were not folded."""
         self.count = 0
         """Entries folded so far."""
-        self._settled = state.settled
-        self._finished_sums: list[Sums] = []
+        self._settled = RunningSums(state.settled)
         self._trip: TripInProgress | None = None
         with decimal.localcontext(EXACT):
             is_long = state.quantity > 0
@@ -152,8 +148,7 @@ class Fold:
     def state(self) -> FoldState:
         """The state after the entries fed so far."""
         with decimal.localcontext(EXACT):
-            self._settle_finished()
-            return self._snapshot(self._settled)
+            return self._snapshot(self._settled.total())
 
     def _snapshot(self, settled: Sums) -> FoldState:
         last = None if self._last is None else OrderKey(*self._last)
@@ -172,11 +167,6 @@ class Fold:
             last_fill_at=self._last_fill_at,
         )
 
-    def _settle_finished(self) -> None:
-        if self._finished_sums:
-            self._settled = added((self._settled, *self._finished_sums))
-            self._finished_sums = []
-
     def _take_checkpoint(self, trip: TripInProgress) -> None:
         self._checkpoints.append(Checkpoint(self._snapshot(NO_SUMS)))
         # A pile of lots is written whole: the next one waits until as many entries went by as it has lots.
@@ -188,6 +178,7 @@ class Fold:
         """Increases and reductions are written out here, since millions of them are folded; the rest are methods."""
         instrument, is_linear = self._instrument, self._instrument.kind is InstrumentKind.LINEAR
         trip, since, last = self._open_trip(), self._since_checkpoint, None
+        count, every = self.count, self._every
         for entry in entries:
             at, sequence, entry_id, kind, quantity, price, fee, currency, unvalued = entry
             if (
@@ -223,15 +214,14 @@ class Fold:
                     trip.set_aside(currency, unvalued)
                 self._last_fill_at = at
             last = entry
-            self.count += 1
+            count += 1
             since += 1
-            if since >= self._every and trip is not None:
+            if since >= every and trip is not None:
                 self._last = entry[:3]
                 self._take_checkpoint(trip)
                 since = self._since_checkpoint
         if last is not None:
-            self._last = last[:3]
-            self._since_checkpoint = since
+            self._last, self.count, self._since_checkpoint = last[:3], count, since
 
     def _open_trip(self) -> TripInProgress | None:
         """The trip under way; None while flat."""
@@ -273,9 +263,7 @@ class Fold:
             finished = self._trip.freeze()
             self._trip = None
             self._trips.append(finished)
-            self._finished_sums.append(finished.sums)
-            if len(self._finished_sums) >= _SETTLE_EVERY:
-                self._settle_finished()
+            self._settled.add(finished.sums)
         if self._stop_at and (order, quantity) in self._stop_at:
             self.stopped_at = (order, quantity)
             return None
@@ -339,19 +327,19 @@ class Fold:
             self._trip.fill_count += fills
             self._trip.unmatched += abs(excess)
         else:
-            self._settled = self._settled.plus(Sums(fees=fee, fill_count=fills, unmatched=abs(excess)))
+            self._settled.add(Sums(fees=fee, fill_count=fills, unmatched=abs(excess)))
 
     def _set_aside(self, currency: str, unvalued: Decimal) -> None:
         if self._trip is not None:
             self._trip.set_aside(currency, unvalued)
         else:
-            self._settled = self._settled.plus(Sums(unvalued_fees=((currency, unvalued),)))
+            self._settled.add(Sums(unvalued_fees=((currency, unvalued),)))
 
     def _fund(self, amount: Decimal) -> None:
         if self._trip is not None:
             self._trip.funding += amount
         else:
-            self._settled = self._settled.plus(Sums(funding=amount))
+            self._settled.add(Sums(funding=amount))
 
     # -- adjustments ---------------------------------------------------------------------------------------------
 

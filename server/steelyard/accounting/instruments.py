@@ -22,6 +22,9 @@ class InstrumentKind(StrEnum):
     INVERSE = "INVERSE"
 
 
+_LINEAR = InstrumentKind.LINEAR  # a name of its own: looking members up in their class is slow
+
+
 class PriceRule(StrEnum):
     """Which prices are legal: POSITIVE, or ANY (spreads, expiry; linear only)."""
 
@@ -46,12 +49,12 @@ class Instrument:
     @property
     def sign(self) -> Decimal:
         """+1 linear, -1 inverse: a long inverse position gains what its value loses."""
-        return ONE if self.kind is InstrumentKind.LINEAR else -ONE
+        return ONE if self.kind is _LINEAR else -ONE
 
     @property
     def scale(self) -> Decimal:
         """What `value` still has to be multiplied by to be money: the multiplier, or 1 where it is inside."""
-        return self.multiplier if self.kind is InstrumentKind.LINEAR else ONE
+        return self.multiplier if self.kind is _LINEAR else ONE
 
     def contract(self, name: InstrumentName) -> Instrument:
         """The record of one contract of this root."""
@@ -67,14 +70,14 @@ class Instrument:
 
 def value_of(instrument: Instrument, quantity: Decimal, price: Decimal) -> Decimal:  # noqa: PLR0917 - as in arithmetic
     """Signed value of a quantity at a price, before `scale`: points x quantity, or quantity x multiplier / price."""
-    if instrument.kind is InstrumentKind.LINEAR:
+    if instrument.kind is _LINEAR:
         return quantity * price
     return quotient(quantity * instrument.multiplier, price, PLACES_40)
 
 
 def average_price(instrument: Instrument, quantity: Decimal, value: Decimal) -> Decimal:  # noqa: PLR0917 - as in arithmetic
     """The price at which `quantity` has `value` (before scale), to 18 places; inverse: the harmonic average."""
-    if instrument.kind is InstrumentKind.LINEAR:
+    if instrument.kind is _LINEAR:
         return quotient(value, quantity, PLACES_18)
     return quotient(abs(quantity) * instrument.multiplier, abs(value), PLACES_18)
 

@@ -6,7 +6,7 @@ one), which is why a refold can replace the trips of a stretch and correct the l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -94,25 +94,71 @@ FlatPoint = tuple[OrderKey, Decimal]
 entries from there on are the same."""
 
 
-@exactly
-def added(sums: Sequence[Sums]) -> Sums:
-    """All of them added up."""
-    unvalued: dict[str, Decimal] = {}
-    for each in sums:
-        for currency, amount in each.unvalued_fees:
-            unvalued[currency] = unvalued.get(currency, ZERO) + amount
-    return Sums(
-        sum((each.gross_average for each in sums), ZERO),
-        sum((each.gross_lots for each in sums), ZERO),
-        sum((each.fees for each in sums), ZERO),
-        sum((each.reducing_fees for each in sums), ZERO),
-        sum((each.funding for each in sums), ZERO),
-        sum((each.cash_average for each in sums), ZERO),
-        sum((each.cash_lots for each in sums), ZERO),
-        sum((each.unmatched for each in sums), ZERO),
-        sum(each.fill_count for each in sums),
-        tuple(sorted((currency, amount) for currency, amount in unvalued.items() if amount)),
+class RunningSums:
+    """Sums that are being added up; used under the exact context."""
+
+    __slots__ = (
+        "cash_average",
+        "cash_lots",
+        "fees",
+        "fill_count",
+        "funding",
+        "gross_average",
+        "gross_lots",
+        "reducing_fees",
+        "unmatched",
+        "unvalued",
     )
+
+    def __init__(self, start: Sums = NO_SUMS) -> None:
+        self.gross_average, self.gross_lots = start.gross_average, start.gross_lots
+        self.fees, self.reducing_fees, self.funding = start.fees, start.reducing_fees, start.funding
+        self.cash_average, self.cash_lots = start.cash_average, start.cash_lots
+        self.unmatched, self.fill_count = start.unmatched, start.fill_count
+        self.unvalued = dict(start.unvalued_fees)
+
+    def add(self, sums: Sums) -> None:
+        """Adds one more."""
+        self.gross_average += sums.gross_average
+        self.gross_lots += sums.gross_lots
+        self.fees += sums.fees
+        self.reducing_fees += sums.reducing_fees
+        self.funding += sums.funding
+        self.cash_average += sums.cash_average
+        self.cash_lots += sums.cash_lots
+        self.unmatched += sums.unmatched
+        self.fill_count += sums.fill_count
+        for currency, amount in sums.unvalued_fees:
+            self.unvalued[currency] = self.unvalued.get(currency, ZERO) + amount
+
+    def total(self) -> Sums:
+        """What it comes to."""
+        return Sums(
+            self.gross_average,
+            self.gross_lots,
+            self.fees,
+            self.reducing_fees,
+            self.funding,
+            self.cash_average,
+            self.cash_lots,
+            self.unmatched,
+            self.fill_count,
+            unvalued_of(self.unvalued),
+        )
+
+
+def unvalued_of(amounts: Mapping[str, Decimal]) -> Unvalued:
+    """Amounts by currency as they are kept: sorted, without those that cancel out."""
+    return tuple(sorted((currency, amount) for currency, amount in amounts.items() if amount)) if amounts else ()
+
+
+@exactly
+def added(sums: Iterable[Sums]) -> Sums:
+    """All of them added up."""
+    running = RunningSums()
+    for each in sums:
+        running.add(each)
+    return running.total()
 
 
 @exactly

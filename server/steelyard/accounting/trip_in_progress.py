@@ -14,14 +14,19 @@ from steelyard.accounting.instruments import Instrument, InstrumentKind, average
 from steelyard.accounting.keys import OrderKey
 from steelyard.accounting.lots import LotPile
 from steelyard.accounting.position import FoldState
-from steelyard.accounting.round_trips import NO_SUMS, Direction, RoundTrip, Sums
+from steelyard.accounting.round_trips import NO_SUMS, Direction, RoundTrip, Sums, unvalued_of
 from steelyard.accounting.units import ZERO
+
+_LINEAR = InstrumentKind.LINEAR  # names of their own: looking members up in their class is slow
+_LONG, _SHORT = Direction.LONG, Direction.SHORT
+_INVERSE_SIGN = Decimal(-1)
 
 
 class TripInProgress:
     """Accumulators of one trip, open or closed (a closed one may still be given funding).
 
-    `base` and the `*_before` figures are those of a trip that is taken up again, so nothing has to be unscaled.
+    `base` holds the sums of a trip that is taken up again, so nothing has to be unscaled. What was entered and exited
+    `otherwise`, before that or by adjustments, is no cash flow of fills folded here.
     """
 
     __slots__ = (
@@ -31,8 +36,8 @@ class TripInProgress:
         "average_is_stale",
         "base",
         "closed_at",
-        "cost_average_before",
-        "cost_lots_before",
+        "cost_average_base",
+        "cost_lots_base",
         "entered_otherwise",
         "entered_quantity",
         "entered_value",
@@ -62,7 +67,7 @@ class TripInProgress:
     def __init__(self, instrument: Instrument, pile: LotPile, *, opened: OrderKey, quantity: Decimal) -> None:
         """A trip that opens with a signed quantity; what that is worth has to be entered."""
         self.instrument = instrument
-        self.is_linear = instrument.kind is InstrumentKind.LINEAR
+        self.is_linear = instrument.kind is _LINEAR
         self.pile = pile
         self.opened = self.last = opened
         self.opening_quantity = quantity
@@ -73,8 +78,7 @@ class TripInProgress:
         self.average: Decimal | None = None
         self.average_is_stale = False
         self.base: Sums = NO_SUMS
-        self.cost_average_before = self.cost_lots_before = ZERO
-        # `otherwise`: before this trip was taken up again, or by adjustments; no cash flow of fills folded here.
+        self.cost_average_base = self.cost_lots_base = ZERO
         self.entered_value = self.entered_otherwise = self.exited_value = self.exited_otherwise = ZERO
         self.relieved_average = self.relieved_lots = ZERO
         self.adjusted_cost_average = self.adjusted_cost_lots = ZERO
@@ -92,7 +96,8 @@ class TripInProgress:
         self.entered_quantity = trip.entered_quantity if trip.is_long else -trip.entered_quantity
         self.max_quantity = trip.max_quantity
         self.base = trip.sums
-        self.cost_average_before, self.cost_lots_before = state.cost_average, state.cost_lots
+        self.cost_average_base = state.cost_average - trip.entered_value
+        self.cost_lots_base = state.cost_lots - trip.entered_value
         self.entered_value = self.entered_otherwise = trip.entered_value
         self.exited_value = self.exited_otherwise = trip.exited_value
         return self
@@ -100,20 +105,23 @@ class TripInProgress:
     @property
     def cost_average(self) -> Decimal:
         """Signed cost of what is held, weighted average method."""
-        entered = self.cost_average_before + self.entered_value - self.entered_otherwise
-        return entered + self.adjusted_cost_average - self.relieved_average
+        return self.cost_average_base + self.entered_value - self.relieved_average
 
     @property
     def cost_lots(self) -> Decimal:
         """Signed cost of what is held, lot method."""
-        entered = self.cost_lots_before + self.entered_value - self.entered_otherwise
-        return entered + self.adjusted_cost_lots - self.relieved_lots
+        return self.cost_lots_base + self.entered_value - self.relieved_lots
 
     def settle_increases(self) -> None:
         """What increases leave for the first reduction after them: the largest holding, and the rounded average."""
-        self.max_quantity = max(self.max_quantity, abs(self.held))
+        self._note_size()
         self.average = average_price(self.instrument, self.held, self.cost_average)
         self.average_is_stale = False
+
+    def _note_size(self) -> None:
+        size = abs(self.held)
+        if size > self.max_quantity:
+            self.max_quantity = size
 
     def current_average(self) -> Decimal | None:
         """The weighted average to 18 places; unchanged by reductions, None when flat."""
@@ -165,7 +173,7 @@ class TripInProgress:
 
     def go_flat(self, order: OrderKey) -> None:
         """Nothing is held any more; the cost must have been relieved or adjusted away."""
-        self.max_quantity = max(self.max_quantity, abs(self.held))
+        self._note_size()
         self.closed_at = order.executed_at
         self.last = order
         self.held = ZERO
@@ -197,11 +205,10 @@ class TripInProgress:
             self._enter_otherwise(value_of(self.instrument, change, by_average))
         elif change:
             self._exit_otherwise(value_of(self.instrument, change, held_average))
-        self.adjusted_cost_average += value_of(self.instrument, quantity, by_average) - self.cost_average
-        self.adjusted_cost_lots += value_of(self.instrument, quantity, by_lots) - self.cost_lots
+        self._set_cost(value_of(self.instrument, quantity, by_average), value_of(self.instrument, quantity, by_lots))
         self.is_adjusted = True
         self.held = quantity
-        self.max_quantity = max(self.max_quantity, abs(quantity))
+        self._note_size()
         self.average, self.average_is_stale = by_average, False
         self.pile.items.clear()
         self.pile.add([quantity, by_lots, quantity, *order])
@@ -211,14 +218,22 @@ class TripInProgress:
         held_average = self.current_average()
         assert held_average is not None
         self._exit_otherwise(value_of(self.instrument, -self.held, held_average))
-        self.adjusted_cost_average -= self.cost_average
-        self.adjusted_cost_lots -= self.cost_lots
+        self._set_cost(ZERO, ZERO)
         self.is_adjusted = True
         self.go_flat(order)
+
+    def _set_cost(self, by_average: Decimal, by_lots: Decimal) -> None:
+        change_average, change_lots = by_average - self.cost_average, by_lots - self.cost_lots
+        self.cost_average_base += change_average
+        self.cost_lots_base += change_lots
+        self.adjusted_cost_average += change_average
+        self.adjusted_cost_lots += change_lots
 
     def _enter_otherwise(self, value: Decimal) -> None:
         self.entered_value += value
         self.entered_otherwise += value
+        self.cost_average_base -= value
+        self.cost_lots_base -= value
 
     def _exit_otherwise(self, value: Decimal) -> None:
         self.exited_value += value
@@ -228,9 +243,10 @@ class TripInProgress:
 
     def freeze(self, *, last: OrderKey | None = None) -> RoundTrip:
         """The trip as a value; `last` is the newest entry of an open one."""
+        self._note_size()
         held, entered = abs(self.held), abs(self.entered_quantity)
         return RoundTrip(
-            Direction.LONG if self.is_long else Direction.SHORT,
+            _LONG if self.is_long else _SHORT,
             self.opened,
             self.opening_quantity,
             self.is_flip,
@@ -241,13 +257,13 @@ class TripInProgress:
             entered - held,
             self.exited_value,
             held,
-            max(self.max_quantity, held),
+            self.max_quantity,
             self.is_adjusted,
             self._sums(),
         )
 
     def _sums(self) -> Sums:
-        scale = self.instrument.sign * self.instrument.scale
+        scale = self.instrument.multiplier if self.is_linear else _INVERSE_SIGN
         bought = self.entered_otherwise - self.entered_value
         sold = self.exited_otherwise - self.exited_value
         sums = Sums(
@@ -260,6 +276,6 @@ class TripInProgress:
             scale * (bought + sold - self.adjusted_cost_lots),
             self.unmatched,
             self.fill_count,
-            tuple(sorted((name, fee) for name, fee in self.unvalued.items() if fee)) if self.unvalued else (),
+            () if self.unvalued is None else unvalued_of(self.unvalued),
         )
         return sums if self.base is NO_SUMS else self.base.plus(sums)

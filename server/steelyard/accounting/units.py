@@ -39,6 +39,8 @@ EXACT = decimal.Context(
 _ROUNDING_TRAPS = [decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow, decimal.FloatOperation]
 _STICKY = decimal.Context(prec=120, rounding=decimal.ROUND_05UP, traps=_ROUNDING_TRAPS)
 _HALF_EVEN = decimal.Context(prec=200, rounding=decimal.ROUND_HALF_EVEN, traps=_ROUNDING_TRAPS)
+_divide = _STICKY.divide
+_half_even = _HALF_EVEN.quantize
 
 DECIMAL_PATTERN = r"-?(0|[1-9][0-9]{0,19})(\.[0-9]{1,18})?"
 _DECIMAL = re.compile(DECIMAL_PATTERN, re.ASCII)
@@ -97,12 +99,12 @@ def money_text(value: Decimal) -> str:
 
 def round_places(value: Decimal, places: Decimal) -> Decimal:
     """An exact number rounded half-even to the exponent of `places`."""
-    return value.quantize(places, context=_HALF_EVEN)
+    return _half_even(value, places)
 
 
 def quotient(numerator: Decimal, denominator: Decimal, places: Decimal) -> Decimal:  # noqa: PLR0917 - as in arithmetic
     """numerator / denominator, rounded once, half-even, as the exact quotient would be."""
-    return _STICKY.divide(numerator, denominator).quantize(places, context=_HALF_EVEN)
+    return _half_even(_divide(numerator, denominator), places)
 
 
 def average_of(value: Decimal, quantity: Decimal) -> Decimal:
