@@ -20,6 +20,8 @@ from steelyard.accounting.keys import Book as BookName
 from steelyard.operations.ports import AccountRules, Commit, KeyChange, OpenTransaction, StaleRange
 from steelyard.operations.read_events import ReadEvents
 from steelyard.operations.read_fills import ReadFills
+from steelyard.operations.read_performance import ReadPerformance
+from steelyard.operations.read_portfolio import ReadPortfolio
 from steelyard.operations.read_positions import ReadPositions
 from steelyard.operations.read_trips import ReadTrips
 from steelyard.operations.reading import Reading
@@ -29,6 +31,8 @@ from steelyard.storage.event_reads import EventReads
 from steelyard.storage.fill_reads import FillReads
 from steelyard.storage.heads import HeadReads
 from steelyard.storage.ledger import PostgresLedger
+from steelyard.storage.performance_reads import PerformanceReads
+from steelyard.storage.portfolio_reads import PortfolioReads
 from steelyard.storage.position_reads import PositionReads
 from steelyard.storage.trip_reads import TripReads
 from tests.oracle import OracleFill, OracleInstrument, OraclePosition, replay
@@ -111,6 +115,8 @@ class Book:
         self.fills = ReadFills(FillReads(self.database), self.reading)
         self.trips = ReadTrips(TripReads(self.database), self.reading)
         self.events = ReadEvents(EventReads(self.database), self.reading)
+        self.portfolio = ReadPortfolio(PortfolioReads(self.database), self.reading, clock=self.clock)
+        self.performance = ReadPerformance(PerformanceReads(self.database), self.reading, clock=self.clock)
         self.positions = ReadPositions(PositionReads(self.database), self.reading, clock=self.clock)
 
     def clock(self) -> datetime:

@@ -108,15 +108,55 @@ async def test_open_trips_come_first_then_the_latest_closed(book: Book, wanted: 
         assert sorted(closed, key=lambda name: -int(name[-1])) == closed
 
 
-async def test_one_trip_comes_with_the_entries_it_is_made_of(book: Book) -> None:
-    await book.record(*FLIPS)
+async def test_one_trip_is_explained_by_its_fills_and_execution_pairs(book: Book) -> None:
+    await book.record(*FLIPS, rules=AccountRules(DESK, lot_method=LotMethod.LIFO))
     await book.adjust(funding("3", of=MNQ, minute=2.5))
-    trip = (await book.trips.get(DESK, trip_id(MNQ, "b"))).value
-    assert trip.entries is not None
-    assert [entry[2] for entry in trip.entries] == ["b", "c", "funding-2.5", "d"]
-    assert trip.view.trip.sums.funding == 3
+    for theirs in oracle(FLIPS)[MNQ].trips:
+        detail = (await book.trips.get(DESK, trip_id(MNQ, theirs.first_entry_id))).value
+        found = detail.explanation
+        assert found is not None
+        assert [(each.entry_id, each.relation.lower()) for each in found.fills] == [
+            (entry_id, relation.lower()) for entry_id, relation in theirs.relations
+        ]
+        pairs = theirs.pairs["LIFO"]
+        assert [(pair.entry_id, pair.exit_id) for pair in found.pairs] == [(p.entry_id, p.exit_id) for p in pairs]
+        for ours, expected in zip(found.pairs, pairs, strict=True):
+            assert same(ours.quantity, expected.quantity)
+            assert same(ours.gross, expected.gross_pnl)
+            assert same(ours.entry_fee, expected.entry_fee)
+            assert same(ours.exit_fee, expected.exit_fee)
     with pytest.raises(NotFound):
         await book.trips.get(DESK, UUID(int=0))
+
+
+async def test_a_leg_trip_with_an_excess_after_its_end_is_explained_too(book: Book) -> None:
+    long = key(leg="LONG")
+    fills = (
+        fill("a", "2", "10", of=long, fee="1"),
+        fill("b", "-3", "11", of=long, fee="0.3", minute=1),
+        fill("c", "-1", "12", of=long, fee="0.4", minute=2),
+        fill("d", "1", "12", of=long, minute=3),
+    )
+    await book.record(*fills)
+    explanation = (await book.trips.get(DESK, trip_id(long, "a"))).value.explanation
+    assert explanation is not None
+    assert [each.entry_id for each in explanation.fills] == ["a", "b"]
+
+
+async def test_a_long_trip_is_explained_off_the_event_loop(book: Book) -> None:
+    await book.record(*(fill(f"f{n:04}", "1" if n % 3 else "-1", "10", minute=n) for n in range(1, 1100)))
+    opening = (await book.trips.page(TripFilter(account=DESK), size=1)).value.rows[0]
+    explanation = (await book.trips.get(DESK, opening.trip_id)).value.explanation
+    assert explanation is not None
+    assert len(explanation.fills) == opening.trip.fill_count > 1000
+
+
+async def test_a_trip_whose_key_waits_to_be_folded_is_told_without_explanation(book: Book) -> None:
+    await book.record(fill("a", "1", "10"))
+    await book.store_only(fill("b", "1", "11", minute=1))
+    detail = (await book.trips.get(DESK, trip_id(key(), "a"))).value
+    assert detail.explanation is None
+    assert detail.view.trip.entered_quantity == 1
 
 
 async def test_lots_come_in_fold_order_page_by_page(book: Book) -> None:

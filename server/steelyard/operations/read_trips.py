@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,12 +11,16 @@ from uuid import UUID
 
 from steelyard.accounting.entries import Entry
 from steelyard.accounting.errors import NotFound
+from steelyard.accounting.execution_pairs import TripExplanation, explain_trip
+from steelyard.accounting.fold import FoldRules
 from steelyard.accounting.keys import Account, Book, InstrumentName, Leg, PositionKey
 from steelyard.accounting.lots import Lot
 from steelyard.accounting.round_trips import Direction
 from steelyard.operations.reading import AS_IT_IS, Answer, Cursor, Freshness, Page, Reading, Snapshot
 from steelyard.operations.trip_view import TripView
 
+EXPLAINED_AT_ONCE = 1_000
+"""Entries that are explained on the event loop; more go to a thread."""
 EXPLAINED_ENTRIES_MAX = 50_000
 """Entries of a trip that are folded again to explain it; a longer one is told by its figures only."""
 
@@ -48,10 +53,24 @@ class TripFilter:
 
 @dataclass(frozen=True, slots=True)
 class TripEntries:
-    """A trip and its entries from the opening to the newest one, in fold order; None where they are too many."""
+    """A trip and its live entries in fold order, from its opening up to that of the next one.
+
+    None where they are too many, or where entries of the key are stored that no fold has seen yet: they would give
+    another trip than the one that is stored.
+    """
 
     view: TripView
     entries: Sequence[Entry] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TripDetail:
+    """A trip, what each of its fills did, and which exit closed which entry; None where it cannot be explained now."""
+
+    view: TripView
+    explanation: TripExplanation | None
+    unvalued: frozenset[str] = frozenset()
+    """Fills whose fee is in another currency and has no known value."""
 
 
 class TripStore(Protocol):
@@ -93,8 +112,8 @@ class ReadTrips:
             freshness=freshness,
         )
 
-    async def get(self, account: Account, trip_id: UUID, *, freshness: Freshness = AS_IT_IS) -> Answer[TripEntries]:
-        """One round trip with the entries it is made of. Raises `NotFound`."""
+    async def get(self, account: Account, trip_id: UUID, *, freshness: Freshness = AS_IT_IS) -> Answer[TripDetail]:
+        """One round trip with its fills and execution pairs. Raises `NotFound`."""
         answer = await self._reading.answer(
             lambda heads: self._store.trip(account, trip_id, entries_max=EXPLAINED_ENTRIES_MAX, heads=heads),
             accounts=(account,),
@@ -102,7 +121,10 @@ class ReadTrips:
         )
         if answer.value is None:
             raise NotFound("round trip", f"{account}/{trip_id}")
-        return Answer(answer.value, answer.seen)
+        entries = answer.value.entries or ()
+        if len(entries) > EXPLAINED_AT_ONCE:
+            return Answer(await asyncio.to_thread(_explained, answer.value), answer.seen)
+        return Answer(_explained(answer.value), answer.seen)
 
     async def lots(
         self, key: PositionKey, *, size: int, after: Cursor | None = None, freshness: Freshness = AS_IT_IS
@@ -116,3 +138,14 @@ class ReadTrips:
         if answer.value is None:
             raise NotFound("position", "/".join(key))
         return Answer(answer.value, answer.seen)
+
+
+def _explained(read: TripEntries) -> TripDetail:
+    view, entries = read.view, read.entries
+    if entries is None:
+        return TripDetail(view, None)
+    rules = FoldRules(view.instrument, view.key.leg, view.lot_method)
+    # The rows of a store are bare; what explains them reads columns by name.
+    named = [Entry(*entry) for entry in entries]
+    unvalued = frozenset(entry.entry_id for entry in named if entry.unvalued_currency is not None)
+    return TripDetail(view, explain_trip(view.trip, named, rules), unvalued)

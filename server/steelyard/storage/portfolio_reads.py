@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -12,10 +12,14 @@ from sqlalchemy import ColumnElement, Text, bindparam, cast, func, select
 from steelyard.accounting.instruments import Instrument, InstrumentKind, notional
 from steelyard.accounting.keys import Account, InstrumentName
 from steelyard.accounting.units import ZERO, exactly
+from steelyard.operations.position_view import Detail
+from steelyard.operations.read_portfolio import PortfolioRead
 from steelyard.operations.read_positions import Exposures
+from steelyard.operations.reading import Snapshot
+from steelyard.storage.account_log import read_heads
 from steelyard.storage.compiled import NAMES, Compiled
-from steelyard.storage.database import Connection
-from steelyard.storage.position_rows import HELD, MARK, RECORD, P, joined
+from steelyard.storage.database import Connection, Database
+from steelyard.storage.position_rows import CONTEXT, HELD, KEY_COLUMNS, MARK, RECORD, TRIP, P, joined, row_of
 from steelyard.storage.tables import instruments, marks, positions
 
 
@@ -83,3 +87,50 @@ def exposure_of_text(text: str | None, currency: str) -> Decimal:
         record = Instrument(InstrumentName("INVERSE"), InstrumentKind.INVERSE, Decimal(multiplier), currency, currency)
         total += abs(notional(record, Decimal(quantity), Decimal(price)))
     return total
+
+
+def _portfolio(*extra: ColumnElement[Any], is_filtered_by_account: bool, is_filtered_by_instrument: bool) -> Compiled:
+    statement = select(*CONTEXT, *extra).select_from(joined())
+    if is_filtered_by_account:
+        statement = statement.where(P.account == func.any(bindparam("accounts", type_=NAMES)))
+    if is_filtered_by_instrument:
+        statement = statement.where(P.instrument == func.any(bindparam("instruments", type_=NAMES)))
+    return Compiled(statement.order_by(*KEY_COLUMNS))
+
+
+_PORTFOLIOS = {
+    (has_trip, by_account, by_instrument): _portfolio(
+        *((TRIP,) if has_trip else ()), is_filtered_by_account=by_account, is_filtered_by_instrument=by_instrument
+    )
+    for has_trip in (False, True)
+    for by_account in (False, True)
+    for by_instrument in (False, True)
+}
+
+
+class PortfolioReads:
+    """Fulfils the port `read_portfolio.PortfolioStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def portfolio(
+        self,
+        accounts: Sequence[Account],
+        instruments: Sequence[InstrumentName],
+        *,
+        detail: Detail,
+        heads: Collection[Account],
+    ) -> Snapshot[PortfolioRead]:
+        """All positions of accounts (none: of all) in instruments (none: in all), in key order."""
+        is_full = detail is Detail.FULL
+        statement = _PORTFOLIOS[is_full, bool(accounts), bool(instruments)]
+        arguments = statement.arguments(accounts=list(accounts), instruments=list(instruments))
+        exposures: Exposures = {}
+        async with self._database.read() as connection:
+            found = await connection.fetch(statement.text, *arguments)
+            rows = [row_of(row, has_trip=is_full) for row in found]
+            seen = await read_heads(connection, heads)
+            if is_full and rows:
+                exposures = await read_exposures(connection, {row.key.account for row in rows})
+        return Snapshot(PortfolioRead(rows, exposures), {Account(account): seq for account, seq in seen.items()})

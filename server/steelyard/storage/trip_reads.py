@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, select, tuple_
+from sqlalchemy import ColumnElement, Select, bindparam, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from steelyard.accounting.entries import Entry
@@ -22,7 +22,7 @@ from steelyard.storage.codec import key_of, trip_of_row
 from steelyard.storage.compiled import HEADS, Compiled, Row
 from steelyard.storage.database import Connection, Database
 from steelyard.storage.fills import read_entries
-from steelyard.storage.tables import accounts, instruments, lots, positions, round_trips
+from steelyard.storage.tables import accounts, instruments, lots, positions, round_trips, stale_keys
 
 T, RECORD, RULES, L, P = round_trips.c, instruments.c, accounts.c, lots.c, positions.c
 OPEN, CLOSED = "OPEN", "CLOSED"
@@ -37,7 +37,32 @@ _TRIPS = select(
 )
 
 
+KEY_NAMES = ("account", "book", "instrument", "leg")
+
+
+def of_key(columns: Any) -> tuple[ColumnElement[bool], ...]:
+    """The condition that a row belongs to the key in the parameters of `key_parameters`."""
+    return tuple(columns[name] == bindparam(name) for name in KEY_NAMES)
+
+
+def key_parameters(key: PositionKey) -> dict[str, str]:
+    """The parameters of `of_key`."""
+    return dict(zip(KEY_NAMES, map(str, key), strict=True))
+
+
 _ONE = Compiled(_TRIPS.where(T.account == bindparam("account"), T.trip_id == bindparam("trip_id")))
+
+
+TRIP_ORDER = (T.opened_at, T.opened_sequence, T.opened_entry_id)
+_NEXT = Compiled(
+    select(*TRIP_ORDER)
+    .where(
+        *of_key(T), tuple_(*TRIP_ORDER) > tuple_(*(bindparam(column.name, type_=column.type) for column in TRIP_ORDER))
+    )
+    .order_by(*TRIP_ORDER)
+    .limit(1)
+)
+_STALE = Compiled(select(stale_keys.c.touch).where(*of_key(stale_keys.c)))
 
 
 class TripReads:
@@ -77,12 +102,11 @@ class TripReads:
         self, key: PositionKey, *, size: int, after: Cursor | None, heads: Collection[Account]
     ) -> Snapshot[Page[Lot] | None]:
         """Open lots in fold order; None where there is no such position."""
-        of_key = [L[name] == value for name, value in zip(("account", "book", "instrument", "leg"), key, strict=True)]
-        statement = select(lots).where(*of_key).order_by(*LOT_ORDER).limit(size + 1)
+        statement = select(lots).where(*of_key(L)).order_by(*LOT_ORDER).limit(size + 1)
         if after is not None:
             statement = statement.where(tuple_(*LOT_ORDER) > tuple_(*after))
         async with self._database.core() as connection:
-            rows = (await connection.execute(statement)).mappings().all()
+            rows = (await connection.execute(statement, key_parameters(key))).mappings().all()
             is_known = bool(rows) or await position_exists(connection, key)
             seen = await heads_in(connection, heads)
         if not is_known:
@@ -106,9 +130,7 @@ async def heads_in(connection: AsyncConnection, wanted: Collection[Account]) -> 
 
 async def position_exists(connection: AsyncConnection, key: PositionKey) -> bool:
     """Whether there is a row for a key."""
-    names = ("account", "book", "instrument", "leg")
-    of_key = [P[name] == value for name, value in zip(names, key, strict=True)]
-    return (await connection.execute(select(P.version).where(*of_key))).first() is not None
+    return (await connection.execute(select(P.version).where(*of_key(P)), key_parameters(key))).first() is not None
 
 
 async def _trips(connection: AsyncConnection, statement: Select[Any]) -> list[TripView]:
@@ -116,13 +138,27 @@ async def _trips(connection: AsyncConnection, statement: Select[Any]) -> list[Tr
 
 
 async def _entries(connection: Connection, view: TripView, *, entries_max: int) -> Sequence[Entry] | None:
-    found: list[Entry] = []
     trip = view.trip
-    async for batch in read_entries(connection, view.key, start=trip.opened, inclusive=True, end=trip.last):
+    behind = await connection.fetchrow(
+        _NEXT.text, *_NEXT.arguments(**key_parameters(view.key), **_opening(trip.opened))
+    )
+    end = None if behind is None else OrderKey(*behind)
+    if await connection.fetchval(_STALE.text, *_STALE.arguments(**key_parameters(view.key))):
+        return None
+    found: list[Entry] = []
+    async for batch in read_entries(connection, view.key, start=trip.opened, inclusive=True, end=end):
         found += batch
         if len(found) > entries_max:
             return None
     return found
+
+
+def _opening(opened: OrderKey) -> dict[str, Any]:
+    return {
+        "opened_at": opened.executed_at,
+        "opened_sequence": opened.source_sequence,
+        "opened_entry_id": opened.entry_id,
+    }
 
 
 def _place(view: TripView) -> Cursor:
