@@ -23,6 +23,8 @@ DataOption = Annotated[
     typer.Option("--data", help="Folder of the embedded database.", show_default="~/.steelyard", file_okay=False),
 ]
 
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
 commands = typer.Typer(
     name="steelyard",
     help="Fills in, exact positions out.",
@@ -60,6 +62,26 @@ def migrate(
 
     settings = read_settings(data_directory=data)
     _run(lambda _stop: run_migration(settings, revision=to, say=_say))
+
+
+@commands.command()
+def demo(
+    file: Annotated[
+        list[Path] | None,
+        typer.Option("--file", help="Import this file instead; may be given again."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a day of trading from start to end on a private database that is gone afterwards."""
+    from rich.console import Console
+
+    from steelyard.app.demo import Demo
+
+    if as_json and not file:
+        raise typer.BadParameter("needs --file", param_hint="--json")
+    settings = read_settings(host="127.0.0.1", port=0, log_level="error", drain_wait_s=0)
+    show = Demo(settings, out=Console(), aside=Console(stderr=True))
+    _run(lambda stop: running.unless_stopped(stop, show.run_files(file, as_json=as_json) if file else show.run_day()))
 
 
 def main() -> None:

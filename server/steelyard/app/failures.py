@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from steelyard.accounting.errors import SteelyardError
+from steelyard.app.running import Interrupted
 from steelyard.app.settings import SettingsWrong
 from steelyard.app.store import StoreNotReady
 from steelyard.client.errors import SteelyardCallError
@@ -12,6 +13,7 @@ from steelyard.embedded import EmbeddedError
 
 FAILED = 1
 MISUSED = 2
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ def told(error: Exception) -> Failure | None:
     """What to say of an error; None for one that nobody foresaw."""
     if isinstance(error, SettingsWrong):
         return Failure(str(error), MISUSED)
+    if isinstance(error, Interrupted):
+        return Failure("interrupted", INTERRUPTED)
     if isinstance(error, SteelyardCallError):
         return Failure(f"{error.message} ({error.reason or error.code.name})")
     if isinstance(error, SteelyardError):

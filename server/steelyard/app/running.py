@@ -10,6 +10,11 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+
+class Interrupted(Exception):
+    """A signal ended it before it was done."""
+
+
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -36,6 +41,20 @@ async def until_stopped(stop: asyncio.Event, *parts: Awaitable[Any]) -> None:
         for task in (stopping, *running):
             with suppress(asyncio.CancelledError, Exception):
                 await task
+
+
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives; when `stop` is set first, it is cancelled and `Interrupted` raised once it has cleaned up."""
+    task = asyncio.create_task(work, name="work")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not task.done():
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        raise Interrupted
+    return task.result()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
