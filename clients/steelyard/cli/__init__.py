@@ -2,3 +2,7 @@
 
 Owns the words and tables a trader sees in the terminal. Knows `client` and no room of the server.
 """
+
+from steelyard.cli.registration import register
+
+__all__ = ["register"]

@@ -1,0 +1,17 @@
+"""Puts the commands of this room into the command line."""
+
+from __future__ import annotations
+
+import typer
+
+from steelyard.cli.builds import build
+from steelyard.cli.importing import import_files
+from steelyard.cli.questions import accounts, instruments, perf, portfolio, positions, trips
+
+
+def register(app: typer.Typer) -> None:
+    """Adds every command that talks to a running service."""
+    for command in (positions, trips, portfolio, perf, accounts, instruments):
+        app.command()(command)
+    app.command(name="import")(import_files)
+    app.add_typer(build)

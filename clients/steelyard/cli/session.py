@@ -1,0 +1,99 @@
+"""What every command has in common: where the service is, how the answer is told, and how a failure looks."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console, RenderableType
+
+from steelyard.client import DEFAULT_ADDRESS, InvalidField, Steelyard, SteelyardCallError
+
+T = TypeVar("T")
+
+FAILED = 1
+INTERRUPTED = 130
+
+ServerOption = Annotated[
+    str, typer.Option("--server", envvar="STEELYARD_SERVER", help="Where the service is, as host:port.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, decimals as text.")]
+SERVER_DEFAULT = DEFAULT_ADDRESS
+
+screen = Console(highlight=False)
+"""Answers, on standard output."""
+aside = Console(stderr=True, highlight=False)
+"""Progress and remarks, on standard error."""
+
+
+def ask(server: str, question: Callable[[Steelyard], Awaitable[T]]) -> T:
+    """Runs a question against the service; a failed one is one clear line on standard error and exit status 1."""
+    try:
+        return asyncio.run(_asked(server, question))
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except SteelyardCallError as error:
+        fail(failure_line(error, server=server))
+    except (OSError, TimeoutError, ValueError) as error:
+        fail(str(error) or type(error).__name__)
+
+
+def tell(records: Any, *, as_json: bool, table: Callable[[], RenderableType]) -> None:
+    """Prints an answer: as JSON, or as the table that is made only then."""
+    if as_json:
+        print(json_text(records))
+    else:
+        screen.print(table())
+
+
+def fail(line: str) -> NoReturn:
+    """Ends the command with one line on standard error and exit status 1."""
+    print(f"steelyard: {' '.join(line.split())}", file=sys.stderr)
+    raise typer.Exit(FAILED)
+
+
+def failure_line(error: SteelyardCallError, *, server: str) -> str:
+    """What went wrong, on one line: the reason a program would branch on, and the words for a person."""
+    if isinstance(error, InvalidField) and error.violations:
+        return "; ".join(f"{violation.field}: {violation.why}" for violation in error.violations)
+    if not error.reason and error.code.name == "UNAVAILABLE":
+        return f"no service at {server} (start one with: steelyard serve)"
+    return f"{error.reason or error.code.name}: {error.message}"
+
+
+def json_text(value: Any) -> str:
+    """One JSON document: decimals as text, times in ISO 8601 UTC, absent values as null."""
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False)
+
+
+def json_line(value: Any) -> str:
+    """The same on one line."""
+    return json.dumps(_plain(value), ensure_ascii=False)
+
+
+async def _asked(server: str, question: Callable[[Steelyard], Awaitable[T]]) -> T:
+    async with Steelyard.connect(server) as steelyard:
+        return await question(steelyard)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [_plain(one) for one in value]
+    return value
