@@ -13,6 +13,7 @@ import typer
 from steelyard.app import running
 from steelyard.app.failures import FAILED, told
 from steelyard.app.settings import read_settings
+from steelyard.cli.registration import register
 
 HostOption = Annotated[str | None, typer.Option("--host", help="Address to listen on.", show_default="127.0.0.1")]
 PortOption = Annotated[
@@ -82,6 +83,9 @@ def demo(
     settings = read_settings(host="127.0.0.1", port=0, log_level="error", drain_wait_s=0)
     show = Demo(settings, out=Console(), aside=Console(stderr=True))
     _run(lambda stop: running.unless_stopped(stop, show.run_files(file, as_json=as_json) if file else show.run_day()))
+
+
+register(commands)
 
 
 def main() -> None:

@@ -19,8 +19,9 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "STEELYARD_"
-READ_ELSEWHERE = frozenset({"STEELYARD_PG_BIN", "STEELYARD_ROOT"})
-"""Names of the same family that are no settings of the service: the programs of the embedded database, the checkout."""
+READ_ELSEWHERE = frozenset({"STEELYARD_PG_BIN", "STEELYARD_ROOT", "STEELYARD_SERVER"})
+"""Names of the same family that are no settings of the service: the programs of the embedded database, the checkout,
+and where the commands find the service."""
 PAGE_TOKEN_KEY_MIN = 16
 
 
