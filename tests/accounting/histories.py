@@ -146,6 +146,21 @@ class Step:
         )
 
 
+def steps(*texts: str) -> list[Step]:
+    """`BUY 2 @100 fee 1`, `FUND 5`, `SET 3 @90`, `SET 0`, one a minute, named f0, f1, ..."""
+    return [_step(text.split(), minute) for minute, text in enumerate(texts)]
+
+
+def _step(words: list[str], minute: int) -> Step:
+    what, amount, *rest = words
+    if what == "FUND":
+        return Step(what=what, name=f"f{minute}", minute=minute, fee=amount)
+    price = rest[0].removeprefix("@") if rest else None
+    quantity = None if amount == "-" else amount
+    fee = rest[2] if len(rest) > 2 else "0"
+    return Step(what=what, name=f"f{minute}", minute=minute, quantity=quantity, price=price, fee=fee)
+
+
 PRICES = st.sampled_from(["1", "3", "7", "21000.25", "0.333333333333333333", "99.999"])
 SIZES = st.one_of(st.sampled_from(["1", "2", "3", "5"]), st.sampled_from(["0.1", "0.5", "2.000000000000000001"]))
 FEES = st.sampled_from(["0", "0.52", "1.1", "-0.3", "0.000000000000000007"])

@@ -34,6 +34,7 @@ from tests.accounting.histories import (
     in_order,
     other_steps,
     rename,
+    steps,
 )
 
 EVERY = 3
@@ -162,17 +163,8 @@ def test_going_on_from_a_stored_state_equals_the_fold_from_the_start(
     assert again.since_checkpoint == begun.since_checkpoint or cut < len(entries)
 
 
-def steps_of(*texts: str) -> list[Step]:
-    """`BUY 2 @100` and so on, a minute apart."""
-    made = []
-    for minute, text in enumerate(texts):
-        what, quantity, price = text.split()
-        made.append(Step(what=what, name=f"f{minute}", minute=minute, quantity=quantity, price=price[1:]))
-    return made
-
-
 NET = Terms()
-THREE_TRIPS = steps_of("BUY 1 @100", "SELL 1 @110", "BUY 1 @120", "SELL 3 @130", "BUY 2 @125", "BUY 1 @90")
+THREE_TRIPS = steps("BUY 1 @100", "SELL 1 @110", "BUY 1 @120", "SELL 3 @130", "BUY 2 @125", "BUY 1 @90")
 
 
 def test_a_fill_between_two_trips_starts_at_the_trip_before_and_stops_at_the_next_flat_point() -> None:
@@ -204,7 +196,7 @@ def test_a_flip_is_split_again_where_a_refold_begins_inside_it() -> None:
 
 
 def test_checkpoints_are_taken_inside_long_trips_and_less_often_where_lots_are_many() -> None:
-    many = steps_of(*["BUY 1 @100"] * 20)
+    many = steps(*["BUY 1 @100"] * 20)
     checkpoints = fold_all(many, NET, checkpoint_every=4).checkpoints
     assert [len(each.state.lots) for each in checkpoints] == [4, 8, 16]
     assert all(each.state.settled == EMPTY.settled for each in checkpoints)

@@ -16,26 +16,9 @@ from steelyard.accounting.keys import Leg
 from steelyard.accounting.lots import LotMethod
 from tests.accounting.cases import D, exact
 from tests.accounting.histories import NINE, Step, Terms, fold_all, histories, in_order, opinion_on
+from tests.accounting.histories import steps as fills
 
 POINTS = Terms(multiplier="1")
-
-
-def fills(*texts: str) -> list[Step]:
-    """`BUY 2 @100 fee 1`, a minute apart."""
-    made = []
-    for minute, text in enumerate(texts):
-        what, quantity, price, *fee = text.split()
-        made.append(
-            Step(
-                what=what,
-                name=f"f{minute}",
-                minute=minute,
-                quantity=quantity,
-                price=price[1:],
-                fee=fee[1] if fee else "0",
-            )
-        )
-    return made
 
 
 def explain(

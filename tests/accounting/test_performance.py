@@ -14,14 +14,17 @@ from steelyard.accounting.performance import (
     closing_day,
     closing_hour,
     closing_weekday,
+    completed_trip,
     measure,
     measure_by,
     measure_extended,
     performance_of_sums,
     win_rate,
 )
+from steelyard.accounting.round_trips import CostMethod
 from steelyard.accounting.trading_calendar import Calendar, Session
 from tests.accounting.cases import D, exact
+from tests.accounting.histories import NAME, Terms, fold_all, steps
 from tests.oracle import half_even, microseconds
 from tests.oracle import performance as oracle
 
@@ -121,6 +124,19 @@ def test_trips_are_grouped_by_the_day_weekday_and_hour_of_their_close() -> None:
     assert set(measure_by(trips, closing_weekday(Session(weekdays_only=True)))) == {("USD", 1)}
     assert set(measure_by(trips, closing_hour(chicago))) == {("USD", 23), ("USD", 0)}
     assert measure_by(trips, lambda each: each.instrument)["USD", "MNQ SEP25"].total == 2
+
+
+def test_a_trip_counts_once_it_is_closed_by_the_figures_of_its_method() -> None:
+    terms = Terms(multiplier="2")
+    fills = steps("BUY 2 @100 fee 1", "BUY 1 @106 fee 1", "SELL 1 @110 fee 1", "SELL 2 @108", "SELL 1 @1")
+    closed, current = fold_all(fills, terms).trips
+    assert completed_trip(current, terms.key, instrument=terms.instrument, method=CostMethod.LOTS) is None
+    counted = completed_trip(closed, terms.key, instrument=terms.instrument, method=CostMethod.LOTS)
+    assert counted is not None
+    assert exact(counted.gross, counted.net, counted.fees) == exact(40, 37, 3)
+    assert (counted.direction, counted.instrument, counted.book, counted.currency) == ("LONG", NAME, "main", "USD")
+    assert (counted.closed_at, counted.opened_at) == (closed.closed_at, closed.opened_at)
+    assert (counted.first_entry_id, counted.fees_complete) == ("f0", True)
 
 
 MONEY = st.one_of(st.just(D(0)), st.decimals(-100, 100, places=2), st.decimals(-10, 10, places=18))

@@ -231,17 +231,19 @@ class Fold:
 
     def _turn(self, entry: Entry) -> None:
         """An entry that opens, closes or flips, or is no fill."""
-        trip = self._open_trip()
-        if entry.kind == "FUNDING":
+        kind = entry.kind
+        if kind == "FILL":
+            trip = self._open_trip()
+            if trip is None:
+                self._begin(entry)
+            else:
+                self._close(trip, entry)
+            if self.stopped_at is None:
+                self._last_fill_at = entry.executed_at
+        elif kind == "FUNDING":
             self._fund(entry.fee)
-        elif entry.kind != "FILL":
-            self._adjust(entry)
-        elif trip is not None:
-            self._close(trip, entry)
         else:
-            self._begin(entry)
-        if entry.kind == "FILL" and self.stopped_at is None:
-            self._last_fill_at = entry.executed_at
+            self._adjust(entry)
 
     def _begin(self, entry: Entry) -> None:
         """A fill that meets a flat position: it opens a trip, or is unmatched on a leg that it cannot open."""
@@ -279,10 +281,11 @@ class Fold:
     def _close(self, trip: TripInProgress, entry: Entry) -> None:
         """A fill as large as the holding or larger: the rest flips, or is unmatched on a leg."""
         quantity, price = _quantity_and_price(entry)
+        order, fee, currency, unvalued = entry.order, entry.fee, entry.unvalued_currency, entry.unvalued_fee
         part = -trip.held
-        rest, fee, currency, unvalued = quantity - part, entry.fee, entry.unvalued_currency, entry.unvalued_fee
+        rest = quantity - part
         closing_fee = fee_share(fee, part, quantity) if rest else fee
-        trip.close(entry.order, value=value_of(self._instrument, part, price), fee=closing_fee)
+        trip.close(order, value=value_of(self._instrument, part, price), fee=closing_fee)
         if currency is not None and unvalued is not None:
             share = fee_share(unvalued, part, quantity) if rest else unvalued
             trip.set_aside(currency, share)
@@ -292,7 +295,7 @@ class Fold:
         if self._leg is not Leg.NET:
             self._keep_unmatched(rest, fee=fee - closing_fee, fills=0)
         else:
-            opened = self._open(entry.order, quantity=rest, price=price)
+            opened = self._open(order, quantity=rest, price=price)
             if opened is None:
                 return
             opened.is_flip = True

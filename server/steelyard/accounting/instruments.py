@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from steelyard.accounting.keys import InstrumentName
-from steelyard.accounting.units import ONE, PLACES_18, PLACES_40, exactly, quotient
+from steelyard.accounting.units import ONE, PLACES_18, PLACES_40, exactly, product, quotient
 
 
 class InstrumentKind(StrEnum):
@@ -71,15 +71,15 @@ class Instrument:
 def value_of(instrument: Instrument, quantity: Decimal, price: Decimal) -> Decimal:  # noqa: PLR0917 - as in arithmetic
     """Signed value of a quantity at a price, before `scale`: points x quantity, or quantity x multiplier / price."""
     if instrument.kind is _LINEAR:
-        return quantity * price
-    return quotient(quantity * instrument.multiplier, price, PLACES_40)
+        return product(quantity, price)
+    return quotient(product(quantity, instrument.multiplier), price, PLACES_40)
 
 
 def average_price(instrument: Instrument, quantity: Decimal, value: Decimal) -> Decimal:  # noqa: PLR0917 - as in arithmetic
     """The price at which `quantity` has `value` (before scale), to 18 places; inverse: the harmonic average."""
     if instrument.kind is _LINEAR:
         return quotient(value, quantity, PLACES_18)
-    return quotient(abs(quantity) * instrument.multiplier, abs(value), PLACES_18)
+    return quotient(product(quantity.copy_abs(), instrument.multiplier), value.copy_abs(), PLACES_18)
 
 
 @exactly

@@ -39,6 +39,7 @@ EXACT = decimal.Context(
 _ROUNDING_TRAPS = [decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow, decimal.FloatOperation]
 _STICKY = decimal.Context(prec=120, rounding=decimal.ROUND_05UP, traps=_ROUNDING_TRAPS)
 _HALF_EVEN = decimal.Context(prec=200, rounding=decimal.ROUND_HALF_EVEN, traps=_ROUNDING_TRAPS)
+_multiply = EXACT.multiply
 _divide = _STICKY.divide
 _half_even = _HALF_EVEN.quantize
 
@@ -102,14 +103,14 @@ def round_places(value: Decimal, places: Decimal) -> Decimal:
     return _half_even(value, places)
 
 
+def product(left: Decimal, right: Decimal) -> Decimal:
+    """left x right, exact whatever the context of the caller."""
+    return _multiply(left, right)
+
+
 def quotient(numerator: Decimal, denominator: Decimal, places: Decimal) -> Decimal:  # noqa: PLR0917 - as in arithmetic
     """numerator / denominator, rounded once, half-even, as the exact quotient would be."""
     return _half_even(_divide(numerator, denominator), places)
-
-
-def average_of(value: Decimal, quantity: Decimal) -> Decimal:
-    """|value| / |quantity| to 18 places: an average price, always positive for positive prices."""
-    return quotient(abs(value), abs(quantity), PLACES_18)
 
 
 def ratio_of(part: Decimal, whole: Decimal) -> Ratio:
@@ -119,9 +120,9 @@ def ratio_of(part: Decimal, whole: Decimal) -> Ratio:
 
 def fee_share(fee: Decimal, part: Decimal, whole: Decimal) -> Decimal:  # noqa: PLR0917 - as in arithmetic
     """The share of a fee that falls on `part` of `whole`, to 18 places; the rest stays with the other part."""
-    return quotient(fee * part, whole, PLACES_18)
+    return quotient(product(fee, part), whole, PLACES_18)
 
 
 def valued_fee(fee: Decimal, rate: Decimal) -> Decimal:
     """A fee in another currency valued at a rate, to 18 places."""
-    return round_places(fee * rate, PLACES_18)
+    return round_places(product(fee, rate), PLACES_18)
