@@ -1,0 +1,71 @@
+"""`python -m tests.bench`: runs benchmarks, prints their table, writes JSON and plots."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from tests.bench.fold_speed import fold_speed
+from tests.bench.harness import RUNS, BenchUnavailable, Line, Terms, say, stage, table, write_json
+from tests.bench.late_fill import late_fill
+from tests.bench.plots import draw
+
+BENCHES: dict[str, Callable[[Terms], Coroutine[Any, Any, list[Line]]]] = {
+    "B5": fold_speed,
+    "B8": late_fill,
+}
+FAILED = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs what was asked for; the exit status says whether all of it could be run, not whether targets hold."""
+    options = _options(arguments)
+    terms = Terms(options.scale, options.runs)
+    lines: list[Line] = []
+    failures = 0
+    for name in options.only:
+        try:
+            with stage(name), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                lines += runner.run(BENCHES[name](terms))
+        except BenchUnavailable as error:
+            say(f"{name} cannot be run: {error}")
+            failures += 1
+    print(table(lines))
+    if options.json is not None:
+        write_json(lines, options.json)
+        draw(lines, options.json)
+    return FAILED if failures else 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description="Ratios against references run beside them.")
+    parser.add_argument("--only", type=_names, default=list(BENCHES), metavar="B5,B6", help="which (all)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the lines there, plots beside it")
+    parser.add_argument("--scale", type=_scale, default=1.0, metavar="PART", help="part of the full sizes (1)")
+    parser.add_argument("--runs", type=int, default=RUNS, metavar="N", help=f"interleaved runs ({RUNS})")
+    return parser.parse_args(arguments)
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip().upper() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'} is none of {', '.join(BENCHES)}")
+    return list(dict.fromkeys(names))
+
+
+def _scale(text: str) -> float:
+    scale = float(text)
+    if not 0 < scale <= 1:
+        raise argparse.ArgumentTypeError("must be greater than 0 and at most 1")
+    return scale
+
+
+if __name__ == "__main__":
+    sys.exit(main())
