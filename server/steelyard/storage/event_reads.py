@@ -13,7 +13,6 @@ from sqlalchemy import select
 from steelyard.accounting.keys import Account, PositionKey
 from steelyard.accounting.position import FiguresState
 from steelyard.accounting.round_trips import Sums
-from steelyard.accounting.units import ZERO
 from steelyard.operations.position_view import PositionRow
 from steelyard.operations.read_events import PositionEvent
 from steelyard.operations.reading import Cursor, Page, Snapshot, page_of
@@ -83,6 +82,7 @@ def _event_of(row: Row, today: PositionRow) -> PositionEvent:
 def _row_then(row: Row, today: PositionRow) -> PositionRow:
     state = json.loads(row["state"])
     *amounts, fill_count = state["sums"]
+    pending_quantity, pending_fees, pending_fills = state["pending"]
     unvalued = tuple((currency, Decimal(amount)) for currency, amount in state["unvalued"])
     sums = {name: Decimal(text) for name, text in zip(SUMS, amounts, strict=False)}
     trip = None if state["trip"] is None else trip_of_json(state["trip"])
@@ -96,9 +96,9 @@ def _row_then(row: Row, today: PositionRow) -> PositionRow:
         lifetime=Sums(**sums, fill_count=int(fill_count), unvalued_fees=unvalued),
         trip=trip,
         figures_state=FiguresState(state["figures_state"]),
-        pending_quantity=ZERO,
-        pending_fees=ZERO,
-        pending_fills=0,
+        pending_quantity=Decimal(pending_quantity),
+        pending_fees=Decimal(pending_fees),
+        pending_fills=pending_fills,
         opened_at=None if trip is None else trip.opened_at,
         closed_at=None if trip is None else trip.closed_at,
         last_fill_at=None if state["last_fill_at"] is None else datetime.fromisoformat(state["last_fill_at"]),

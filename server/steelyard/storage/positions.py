@@ -194,11 +194,11 @@ def event_values(change: KeyChange, *, was_open: bool) -> tuple[Any, ...]:
         kind,
         dumps(list(change.fill_ids[:EVENT_FILLS_MAX])),
         change.fill_count,
-        dumps(state_json(state, change.figures_state)),
+        dumps(state_json(state, change.figures_state, pending=change.pending)),
     )
 
 
-def state_json(state: FoldState, figures: FiguresState) -> dict[str, Any]:
+def state_json(state: FoldState, figures: FiguresState, *, pending: Pending) -> dict[str, Any]:
     """A state as it is kept in events: everything but the lots, decimals as text, costs before scale."""
     sums = state.lifetime
     return {
@@ -211,4 +211,5 @@ def state_json(state: FoldState, figures: FiguresState) -> dict[str, Any]:
         "trip": None if state.trip is None else trip_json(state.trip),
         "last_fill_at": None if state.last_fill_at is None else time_text(state.last_fill_at),
         "figures_state": figures.value,
+        "pending": [decimal_text(pending.quantity), decimal_text(pending.fees), pending.fills],
     }
