@@ -17,6 +17,9 @@ from steelyard.accounting.entries import (
 from steelyard.accounting.fold import Fold, FoldRules
 from steelyard.accounting.keys import Account, FillId, InstrumentName, Leg, PositionKey
 from steelyard.accounting.keys import Book as BookName
+from steelyard.operations.apply_marks import ApplyMarks
+from steelyard.operations.keep_accounts import KeepAccounts
+from steelyard.operations.keep_instruments import KeepInstruments
 from steelyard.operations.ports import AccountRules, Commit, KeyChange, OpenTransaction, StaleRange
 from steelyard.operations.read_events import ReadEvents
 from steelyard.operations.read_fills import ReadFills
@@ -26,11 +29,14 @@ from steelyard.operations.read_positions import ReadPositions
 from steelyard.operations.read_trips import ReadTrips
 from steelyard.operations.reading import Reading
 from steelyard.operations.refold import BEGINNING
+from steelyard.storage.accounts_admin import AccountRecords
 from steelyard.storage.database import Database, DatabaseLimits
 from steelyard.storage.event_reads import EventReads
 from steelyard.storage.fill_reads import FillReads
 from steelyard.storage.heads import HeadReads
+from steelyard.storage.instruments_admin import InstrumentRecords
 from steelyard.storage.ledger import PostgresLedger
+from steelyard.storage.marks import MarkTable
 from steelyard.storage.performance_reads import PerformanceReads
 from steelyard.storage.portfolio_reads import PortfolioReads
 from steelyard.storage.position_reads import PositionReads
@@ -117,6 +123,9 @@ class Book:
         self.events = ReadEvents(EventReads(self.database), self.reading)
         self.portfolio = ReadPortfolio(PortfolioReads(self.database), self.reading, clock=self.clock)
         self.performance = ReadPerformance(PerformanceReads(self.database), self.reading, clock=self.clock)
+        self.marks = ApplyMarks(MarkTable(self.database), clock=self.clock)
+        self.instruments = KeepInstruments(InstrumentRecords(self.database), jitter=lambda: 0.5)
+        self.accounts = KeepAccounts(AccountRecords(self.database), self.reading, jitter=lambda: 0.5)
         self.positions = ReadPositions(PositionReads(self.database), self.reading, clock=self.clock)
 
     def clock(self) -> datetime:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 
 from steelyard.accounting.errors import NotYetVisible
@@ -38,12 +39,22 @@ class Page(Generic[R]):
     next_after: Cursor | None = None
 
 
+class ServedFrom(StrEnum):
+    """Where an answer was read."""
+
+    STORE = "STORE"
+    CACHE = "CACHE"
+    LAST_KNOWN = "LAST_KNOWN"
+    """The store is away, and the caller allowed figures of some age."""
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """How new an answer is: at least as new as these commits."""
 
     commits: Sequence[Commit]
     read_at: datetime
+    served_from: ServedFrom = ServedFrom.STORE
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from steelyard.accounting.keys import Account
 from steelyard.operations.reading import Heads
@@ -11,7 +11,7 @@ from steelyard.storage.database import Database
 
 
 class HeadReads:
-    """Fulfils the port `reading.HeadReads`."""
+    """Fulfils the ports `reading.HeadReads` and `newest_heads.AccountLog`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -21,3 +21,16 @@ class HeadReads:
         async with self._database.bare() as connection:
             found = await read_heads(connection, accounts)
         return {Account(account): seq for account, seq in found.items()}
+
+    async def total(self) -> int:
+        """The sum of all accounts' seqs: it grows with every commit of anybody."""
+        async with self._database.bare() as connection:
+            return int(await connection.fetchval("SELECT coalesce(sum(seq), 0) FROM account_heads"))
+
+    async def recent_accounts(self, limit: int) -> Sequence[Account]:
+        """The accounts that were written to last, newest first."""
+        async with self._database.bare() as connection:
+            rows = await connection.fetch(
+                "SELECT account FROM account_heads ORDER BY committed_at DESC, account LIMIT $1", limit
+            )
+        return [Account(row["account"]) for row in rows]
