@@ -1,4 +1,5 @@
-"""Building positions in the background: the task engine, its worker, its schedule and the progress feed.
+"""Work in the background: the task engine, its worker, the sweep, and the feed that tells how far a build is.
 
-Owns leases, fencing and retries of builds. May know `operations` and `accounting`; never another adapter.
+Owns procrastinate and nothing of what a build does: that is `operations`, reached through ports. May know `operations`
+and `accounting`; never another adapter, so whoever wires a worker hands it the parts it runs.
 """

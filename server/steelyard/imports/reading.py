@@ -37,6 +37,7 @@ def _asked(request: ReadRequest) -> ParseRequest:
         default_account=request.default_account,
         max_bytes=request.max_bytes,
         max_rows=request.max_rows,
+        max_row_bytes=request.max_row_bytes,
     )
 
 

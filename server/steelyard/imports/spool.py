@@ -21,7 +21,10 @@ class Spool:
         self._stream = stream
         self._path = path
         self._hash = hashlib.sha256()
+        self._tail = 0
+        self._breaks = 0
         self.size = 0
+        self.longest_line = 0
 
     @property
     def path(self) -> str:
@@ -42,6 +45,18 @@ class Spool:
         self._stream.flush()
         self._hash.update(chunk)
         self.size += len(chunk)
+        *ended, rest = chunk.split(b"\n")
+        if ended:
+            self.longest_line = max(self.longest_line, self._tail + len(ended[0]), *map(len, ended))
+            self._breaks += len(ended)
+            self._tail = 0
+        self._tail += len(rest)
+        self.longest_line = max(self.longest_line, self._tail)
+
+    @property
+    def line_count(self) -> int:
+        """Lines received so far, the last one with or without its line feed."""
+        return self._breaks + bool(self._tail)
 
     async def lines(self, numbers: Sequence[int]) -> Mapping[int, str]:
         """The lines of these numbers (the first is 1), cut to a length that can be stored."""

@@ -1,14 +1,14 @@
 """Importing a file of executions: spool, parse, stage, merge, and leave a build of what it touched.
 
 The file is spooled first, so nothing is recorded of a file that is refused as a whole, and a repeat is recognised by its
-content. Parsing overlaps staging; the merge then runs in transactions of bounded size. What an import commits never
+content. Then a part is merged, in a transaction of its own, while the parser reads on. What an import commits never
 depends on its build.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
@@ -18,12 +18,14 @@ from steelyard.accounting.errors import InvalidField, QueueFull, RequestIdReused
 from steelyard.accounting.lots import LotMethod
 from steelyard.accounting.round_trips import CostMethod
 from steelyard.operations.importing import (
+    FilePart,
     FileReader,
     ImportBuild,
     ImportCounts,
     ImportRecord,
     ImportState,
     ImportStore,
+    MergedPart,
     MergePlan,
     ReadRequest,
     RowCategory,
@@ -38,6 +40,8 @@ from steelyard.operations.ports import AccountRules, Clock, Commit
 CHUNK_MAX = 1024 * 1024
 """Bytes of a file that one chunk may hold."""
 FILE_NAME_MAX = 255
+PARTS_AHEAD_MAX = 4
+"""Parts that the parser may be ahead of the merge."""
 DEFAULT_TIME_ZONE = "America/Los_Angeles"
 """The zone of an exporter who names none."""
 
@@ -48,6 +52,9 @@ class ImportLimits:
 
     file_bytes_max: int = 1024**3
     rows_max: int = 5_000_000
+    row_bytes_max: int = 64 * 1024
+    part_rows_max: int = 50_000
+    """Rows that one transaction records."""
     results_kept: int = 10_000
     """Row results that are stored; the counts are always complete."""
     results_answered: int = 1_000
@@ -112,13 +119,21 @@ class _Tally:
     """Results of the store, whose raw rows are still to be read from the file."""
     commits: dict[keys.Account, int] = field(default_factory=dict)
 
-    def count(self, **counted: int) -> None:
-        self.counts = self.counts.plus(ImportCounts(**counted))
+    def add_parsed(self, part: FilePart) -> None:
+        """Counts what the parser said of a part and keeps what there is room for."""
+        warnings = sum(said.category == RowCategory.WARNING for said in part.results)
+        rejected = len(part.results) - warnings
+        self.counts = self.counts.plus(ImportCounts(part.row_count, rejected=rejected, warnings=warnings))
+        self.results.extend(
+            RowResult(said.row_number, RowCategory(said.category), said.field, said.reason, said.raw)
+            for said in part.results[: max(self.results_max - len(self.results), 0)]
+        )
 
-    def keep_unseen(self, results: Iterable[StoreResult]) -> None:
-        """Keeps what there is room for."""
-        room = self.results_max - len(self.unseen)
-        self.unseen.extend(list(results)[: max(room, 0)])
+    def add(self, merged: MergedPart) -> None:
+        """Counts what the store made of a part and keeps what there is room for."""
+        self.counts = self.counts.plus(merged.counts)
+        self.unseen.extend(merged.results[: max(self.results_max - len(self.unseen), 0)])
+        self.commits.update((commit.account, commit.seq) for commit in merged.commits)
 
 
 class ImportTrades:
@@ -175,15 +190,35 @@ class ImportTrades:
             earlier = await session.settle_request(request.request_id)
             if earlier is not None:
                 return await self._replay(earlier, request, spooled)
-        tally = _Tally(self._limits.results_kept)
-        request = await self._stage(request, spooled, session=session, tally=tally)
-        record = self._new_record(request, spooled)
-        work = asyncio.ensure_future(self._record(request, spooled, session=session, tally=tally, record=record))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            await asyncio.wait([work])
-            raise
+        self._check_shape(spooled)
+        asked = self._asked(request)
+        request = replace(request, format=await self._reader.format_of(spooled.path, asked))
+        async with aclosing(self._reader.parts(spooled.path, asked)) as parts:
+            # A file whose header is none of ours is refused here, before anything is recorded.
+            first = await anext(parts)
+            work = asyncio.ensure_future(self._record(request, spooled, session=session, parts=_ahead(first, parts)))
+            try:
+                return await asyncio.shield(work)
+            except asyncio.CancelledError:
+                await asyncio.wait([work])
+                raise
+
+    def _check_shape(self, spooled: SpooledFile) -> None:
+        if spooled.line_count - 1 > self._limits.rows_max:
+            raise InvalidField("file", f"has more than {self._limits.rows_max} rows")
+        if spooled.longest_line > self._limits.row_bytes_max:
+            raise InvalidField("file", f"holds a row of more than {self._limits.row_bytes_max} bytes")
+
+    def _asked(self, request: ImportRequest) -> ReadRequest:
+        limits = self._limits
+        return ReadRequest(
+            format=request.format,
+            time_zone=request.time_zone,
+            default_account=request.default_account,
+            max_bytes=limits.file_bytes_max,
+            max_rows=limits.rows_max,
+            max_row_bytes=limits.row_bytes_max,
+        )
 
     async def _replay(self, earlier: ImportRecord, request: ImportRequest, spooled: SpooledFile) -> ImportReceipt:
         asked = (spooled.digest, request.default_account, request.time_zone, request.is_auto_build)
@@ -192,29 +227,6 @@ class ImportTrades:
             raise RequestIdReused(request_id=str(request.request_id))
         results = await self._store.import_results(earlier.import_id, limit=self._limits.results_answered)
         return ImportReceipt(earlier, results, commits=(), is_replayed=True)
-
-    async def _stage(
-        self, request: ImportRequest, spooled: SpooledFile, *, session: StagedImport, tally: _Tally
-    ) -> ImportRequest:
-        """Parses and stages the file; the request with the format that its header declares."""
-        limits = self._limits
-        asked = ReadRequest(
-            request.format, request.time_zone, request.default_account, limits.file_bytes_max, limits.rows_max
-        )
-        request = replace(request, format=await self._reader.format_of(spooled.path, asked))
-        async with aclosing(self._reader.parts(spooled.path, asked)) as parts:
-            async for part in parts:
-                if part.lines:
-                    await session.stage(part.lines)
-                warnings = sum(said.category == RowCategory.WARNING for said in part.results)
-                rejected = len(part.results) - warnings
-                tally.count(row_count=part.row_count, rejected=rejected, warnings=warnings)
-                room = max(tally.results_max - len(tally.results), 0)
-                tally.results.extend(
-                    RowResult(said.row_number, RowCategory(said.category), said.field, said.reason, said.raw)
-                    for said in part.results[:room]
-                )
-        return request
 
     def _new_record(self, request: ImportRequest, spooled: SpooledFile) -> ImportRecord:
         return ImportRecord(
@@ -237,50 +249,54 @@ class ImportTrades:
         )
 
     async def _record(
-        self,
-        request: ImportRequest,
-        spooled: SpooledFile,
-        *,
-        session: StagedImport,
-        tally: _Tally,
-        record: ImportRecord,
+        self, request: ImportRequest, spooled: SpooledFile, *, session: StagedImport, parts: AsyncGenerator[FilePart]
     ) -> ImportReceipt:
-        if request.is_validate_only:
-            await self._merge(request, session=session, tally=tally, record=record)
+        tally = _Tally(self._limits.results_kept)
+        record = self._new_record(request, spooled)
+        if not request.is_validate_only:
+            await session.begin(record)
+        try:
+            async with aclosing(parts):
+                await self._merge(self._plan(request, record), session=session, tally=tally, parts=parts)
             results = await self._results(spooled, tally)
             done = replace(record, state=ImportState.DONE, counts=tally.counts, finished_at=self._clock())
-            return ImportReceipt(done, results[: self._limits.results_answered], commits=())
-        await session.begin(record)
-        try:
-            await self._merge(request, session=session, tally=tally, record=record)
-            results = await self._results(spooled, tally)
-            ended = replace(record, state=ImportState.DONE, counts=tally.counts, finished_at=self._clock())
-            build = self._build(tally.counts) if request.is_auto_build else None
-            done = await session.finish(ended, results, build)
+            if not request.is_validate_only:
+                build = self._build(tally.counts) if request.is_auto_build else None
+                done = await session.finish(done, results, build)
         except Exception as error:
-            await self._note_failure(session, record, error)
+            if not request.is_validate_only:
+                await self._note_failure(session, record, error)
             raise
         commits = [Commit(account, seq) for account, seq in sorted(tally.commits.items())]
-        return ImportReceipt(done, results[: self._limits.results_answered], commits)
+        is_trial = request.is_validate_only
+        return ImportReceipt(done, results[: self._limits.results_answered], () if is_trial else commits)
 
-    async def _merge(
-        self, request: ImportRequest, *, session: StagedImport, tally: _Tally, record: ImportRecord
-    ) -> None:
-        plan = MergePlan(
+    def _plan(self, request: ImportRequest, record: ImportRecord) -> MergePlan:
+        return MergePlan(
             import_id=record.import_id,
-            now=self._clock(),
+            now=record.created_at,
             new_accounts=self._patterns.of_format(request.format),
             is_held=not request.is_auto_build,
             is_validate_only=request.is_validate_only,
             results_max=self._limits.results_kept,
         )
-        refused, said = await session.refuse(plan)
-        tally.count(rejected=refused)
-        tally.keep_unseen(said)
-        async for part in session.merge(plan):
-            tally.counts = tally.counts.plus(part.counts)
-            tally.keep_unseen(part.results)
-            tally.commits.update((commit.account, commit.seq) for commit in part.commits)
+
+    async def _merge(
+        self, plan: MergePlan, *, session: StagedImport, tally: _Tally, parts: AsyncIterator[FilePart]
+    ) -> None:
+        """Stages what is parsed and merges it in parts of at most so many rows."""
+        staged = 0
+        async for part in parts:
+            rows = part.row_count
+            if staged and staged + rows > self._limits.part_rows_max:
+                tally.add(await session.merge(plan))
+                staged = 0
+            tally.add_parsed(part)
+            if part.lines:
+                await session.stage(part.lines)
+                staged += rows
+        if staged:
+            tally.add(await session.merge(plan))
 
     async def _results(self, spooled: SpooledFile, tally: _Tally) -> list[RowResult]:
         """All that is said about rows, in file order, with the rows as they stand in the file."""
@@ -314,3 +330,27 @@ def _checked(request: ImportRequest) -> ImportRequest:
     if account is not None:
         keys.account(account, field="default_account")
     return replace(request, file_name=name, default_account=account, time_zone=request.time_zone or DEFAULT_TIME_ZONE)
+
+
+async def _ahead(
+    first: FilePart, parts: AsyncIterator[FilePart], *, limit: int = PARTS_AHEAD_MAX
+) -> AsyncGenerator[FilePart]:
+    """The first part and the others, read on in the background while one is being worked on."""
+    waiting: asyncio.Queue[FilePart | None] = asyncio.Queue(limit)
+
+    async def read() -> None:
+        try:
+            async for part in parts:
+                await waiting.put(part)
+        finally:
+            await waiting.put(None)
+
+    reading = asyncio.ensure_future(read())
+    try:
+        yield first
+        while (part := await waiting.get()) is not None:
+            yield part
+        await reading
+    finally:
+        reading.cancel()
+        await asyncio.wait([reading])

@@ -85,6 +85,7 @@ class ReadRequest:
     default_account: str | None
     max_bytes: int
     max_rows: int
+    max_row_bytes: int
 
 
 class FileReader(Protocol):
@@ -113,6 +114,14 @@ class SpooledFile(Protocol):
     @property
     def digest(self) -> bytes:
         """SHA-256 of the bytes received so far."""
+
+    @property
+    def line_count(self) -> int:
+        """Lines received so far."""
+
+    @property
+    def longest_line(self) -> int:
+        """Bytes of the longest line received so far."""
 
     async def write(self, chunk: bytes) -> None:
         """Adds a chunk."""
@@ -251,16 +260,11 @@ class StagedImport(Protocol):
         ...
 
     async def stage(self, lines: bytes) -> None:
-        """Adds parsed rows to the staging place."""
+        """Adds parsed rows to the part that is merged next."""
         ...
 
-    async def refuse(self, plan: MergePlan) -> tuple[int, Sequence[StoreResult]]:
-        """Takes the rows out that cannot be recorded: unknown instruments, future times, sealed periods, too large
-        amounts. Gives how many there were, and the first of them."""
-        ...
-
-    def merge(self, plan: MergePlan) -> AsyncGenerator[MergedPart]:
-        """Records the staged rows part by part, each in a transaction of its own, in key order."""
+    async def merge(self, plan: MergePlan) -> MergedPart:
+        """Records the staged part in a transaction of its own, in key order, and empties the staging place."""
         ...
 
     async def finish(

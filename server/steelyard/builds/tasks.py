@@ -1,0 +1,39 @@
+"""The task engine's app: its connection and its one task, which builds a chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+import procrastinate
+
+from steelyard.accounting.errors import FenceLost
+from steelyard.operations.building import CHUNK_TASK
+
+RunChunk = Callable[[UUID, int], Awaitable[None]]
+CONNECTIONS_MAX = 4
+
+
+def make_app(url: str, run_chunk: RunChunk) -> procrastinate.App:
+    """An app on a database of ours; `run_chunk` does the work of a job.
+
+    A job that is lost or fails is not the engine's to repeat: the sweep looks at the chunks themselves.
+    """
+    connector = procrastinate.PsycopgConnector(
+        conninfo=url,
+        min_size=1,
+        max_size=CONNECTIONS_MAX,
+        kwargs={"application_name": "steelyard-tasks", "options": "-c jit=off"},
+    )
+    app = procrastinate.App(connector=connector)
+
+    async def build_chunk(*, build_id: str, chunk: int, **_later: Any) -> None:
+        try:
+            await run_chunk(UUID(build_id), chunk)
+        except FenceLost:
+            # Another worker has taken the chunk over; there is nothing left to do here.
+            return
+
+    app.task(name=CHUNK_TASK)(build_chunk)
+    return app

@@ -1,0 +1,96 @@
+"""A worker: takes jobs off the queues, with a slot of its own for immediate work, and sweeps.
+
+It ends when it is told to, after the batch at work; what it leaves is taken up by another worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+import procrastinate
+
+from steelyard.builds.schedule import BuildSweep, Schedule
+from steelyard.builds.tasks import make_app
+from steelyard.operations.building import BuildPriority
+
+
+class ChunkBuilder(Protocol):
+    """What a worker works with."""
+
+    async def run_chunk(self, build_id: UUID, chunk: int) -> None:
+        """Builds the keys of a chunk."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How a worker works."""
+
+    bulk_slots: int = 1
+    """Bulk chunks at a time; folding is bound to one processor, so more workers do more than more slots."""
+    immediate_slots: int = 1
+    heartbeat_s: float = 2.0
+    stalled_after_s: float = 8.0
+    poll_interval_s: float = 0.2
+    """Wake-ups get lost now and then; then a job waits no longer than this."""
+    sweep_interval_s: float = 1.0
+    stop_timeout_s: float = 5.0
+    """How long running jobs may take to end once the worker is told to stop."""
+
+
+async def run_worker(
+    url: str,
+    *,
+    builder: ChunkBuilder,
+    sweep: BuildSweep,
+    settings: WorkerSettings | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Works until `stop` is set or the task is cancelled. `url` reaches PostgreSQL directly, not through a pooler that
+    shares sessions. Raises what made a slot or the sweep end."""
+    chosen, stopping = settings or WorkerSettings(), stop or asyncio.Event()
+    app = make_app(url, builder.run_chunk)
+    async with app.open_async():
+        schedule = Schedule(sweep, app, interval_s=chosen.sweep_interval_s, stalled_after_s=chosen.stalled_after_s)
+        work = [
+            _slot(app, BuildPriority.IMMEDIATE, slots=chosen.immediate_slots, settings=chosen),
+            _slot(app, BuildPriority.BULK, slots=chosen.bulk_slots, settings=chosen),
+            schedule.run(),
+            stopping.wait(),
+        ]
+        await _until_one_ends(work)
+
+
+def _slot(
+    app: procrastinate.App, priority: BuildPriority, *, slots: int, settings: WorkerSettings
+) -> Coroutine[Any, Any, None]:
+    return app.run_worker_async(
+        queues=[priority.queue],
+        name=f"steelyard-{priority.queue}",
+        concurrency=slots,
+        fetch_job_polling_interval=settings.poll_interval_s,
+        update_heartbeat_interval=settings.heartbeat_s,
+        stalled_worker_timeout=settings.stalled_after_s,
+        shutdown_graceful_timeout=settings.stop_timeout_s,
+        delete_jobs=procrastinate.jobs.DeleteJobCondition.ALWAYS,
+        install_signal_handlers=False,
+    )
+
+
+async def _until_one_ends(work: list[Coroutine[Any, Any, Any]]) -> None:
+    """Runs until the first of them ends, stops the others, and raises what went wrong."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            task.result()

@@ -1,0 +1,305 @@
+"""Building positions: a chunk of keys is folded batch by batch and written under the chunk's fence.
+
+Each key is locked against other builds, read in one snapshot without holding anyone up, folded in slices, checked, and
+written in a short transaction if neither its version nor what is stale about it has moved meanwhile; else it is folded
+again, the third time under the lock of its row. Small keys share transactions; where one of them cannot be written,
+they are built one by one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from typing import Protocol
+from uuid import UUID
+
+from steelyard.accounting.errors import FenceLost, StoreUnavailable, SteelyardError, VersionMismatch
+from steelyard.accounting.fold import FoldRules
+from steelyard.accounting.instruments import Instrument
+from steelyard.accounting.keys import Account, InstrumentName, PositionKey
+from steelyard.operations.building import (
+    BuildError,
+    ChunkProgress,
+    ClaimedChunk,
+    KeyResult,
+    KeyState,
+    PlannedKey,
+)
+from steelyard.operations.fold_keys import BuildBook, FoldedKey, KeyFolder
+from steelyard.operations.ports import AccountRules, Clock, KeyChange, StoredPosition
+
+BATCH_KEYS = 200
+BATCH_ENTRIES = 20_000
+"""Keys and entries that share a transaction."""
+OPTIMISTIC_TRIES = 2
+TRIES_MAX = 10
+"""How often a key is folded anew because writers were faster, before it fails."""
+REPORT_INTERVAL_S = 0.25
+MAX_REPORT_FAILURES = 20
+
+
+class ChunkTransaction(Protocol):
+    """A write under the chunk's fence."""
+
+    @property
+    def book(self) -> BuildBook:
+        """The transaction on the book."""
+
+    async def clear_stale(self, folded: Mapping[PositionKey, int]) -> None:
+        """Forgets stale ranges (by their touch) whose fold changed nothing."""
+        ...
+
+    async def settle(self, results: Sequence[KeyResult]) -> None:
+        """Notes what became of keys; a failed key's stale range waits from then on for a build that is asked for."""
+        ...
+
+
+class ChunkSession(Protocol):
+    """A worker's hold on a chunk."""
+
+    def holding(self, keys: Sequence[PositionKey]) -> AbstractAsyncContextManager[None]:
+        """Waits until no other build is at these keys, and keeps others off them."""
+        ...
+
+    def snapshot(self) -> AbstractAsyncContextManager[BuildBook]:
+        """One consistent view of the book that holds nobody up."""
+        ...
+
+    def writing(self) -> AbstractAsyncContextManager[ChunkTransaction]:
+        """A transaction under the fence. Raises `FenceLost`."""
+        ...
+
+    async def report(self, progress: ChunkProgress) -> bool:
+        """Renews the lease and adds progress to the build; whether the build is still wanted. Raises `FenceLost`."""
+        ...
+
+    async def finish(self, *, rest: KeyState, error: BuildError | None) -> None:
+        """Ends the chunk: keys not settled become `rest`; the last chunk ends the build."""
+        ...
+
+
+class ChunkWork(Protocol):
+    """Where chunks are claimed."""
+
+    async def claim(self, build_id: UUID, chunk: int) -> ClaimedChunk | None:
+        """Takes a chunk over from whoever had it; None where it is done."""
+        ...
+
+    def session(self, claim: ClaimedChunk) -> AbstractAsyncContextManager[ChunkSession]:
+        """A session for the chunk."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    result: KeyResult
+    change: KeyChange | None
+    """None: nothing is written."""
+    seen: StoredPosition
+
+
+class BuildPositions:
+    """Folds chunks of builds."""
+
+    def __init__(self, work: ChunkWork, clock: Clock) -> None:
+        self._work = work
+        self._clock = clock
+
+    async def run_chunk(self, build_id: UUID, chunk: int) -> None:
+        """Builds the keys of a chunk that are not finished. Raises `FenceLost` where another worker took it over."""
+        claim = await self._work.claim(build_id, chunk)
+        if claim is None:
+            return
+        async with self._work.session(claim) as session:
+            run = _ChunkRun(claim, session, self._clock)
+            await run.all_keys()
+
+
+class _ChunkRun:
+    """One pass over a chunk."""
+
+    def __init__(self, claim: ClaimedChunk, session: ChunkSession, clock: Clock) -> None:
+        self._claim = claim
+        self._session = session
+        self._clock = clock
+        self._progress = ChunkProgress()
+        self._is_wanted = True
+        self._folder = KeyFolder(claim, clock, on_entries=self._count)
+        self._counted = 0
+        self._planned = 0
+
+    async def all_keys(self) -> None:
+        """Builds batch after batch until all are done, the build is cancelled, or its time is over."""
+        reporting = asyncio.ensure_future(self._report_regularly())
+        rest, error = KeyState.CANCELLED, None
+        try:
+            for batch in batches(self._claim.keys):
+                if reporting.done():
+                    await reporting
+                if not self._is_wanted:
+                    break
+                if self._clock() >= self._claim.deadline:
+                    rest, error = KeyState.FAILED, BuildError("internal", "the build took longer than it may")
+                    break
+                await self._batch(batch)
+        finally:
+            reporting.cancel()
+            await asyncio.wait([reporting])
+        await self._report()
+        await self._session.finish(rest=rest, error=error)
+
+    async def _report_regularly(self) -> None:
+        failures = 0
+        while True:
+            await asyncio.sleep(REPORT_INTERVAL_S)
+            try:
+                await self._report()
+                failures = 0
+            except StoreUnavailable:
+                failures += 1
+                if failures > MAX_REPORT_FAILURES:
+                    raise
+
+    async def _report(self) -> None:
+        told, self._progress = self._progress, ChunkProgress(current=self._progress.current)
+        if not await self._session.report(told):
+            self._is_wanted = False
+
+    def _count(self, entries: int) -> None:
+        """Counts folded entries towards the key's planned ones, so that a key folded twice does not count twice."""
+        more = min(entries, self._planned - self._counted)
+        self._counted += more
+        self._progress.fills_done += more
+
+    async def _batch(self, batch: Sequence[PlannedKey]) -> None:
+        keys = [planned.key for planned in batch]
+        self._planned, self._counted = sum(planned.fills for planned in batch), 0
+        self._progress.current = keys[0]
+        async with self._session.holding(keys):
+            try:
+                results = await self._build(keys)
+            except (FenceLost, StoreUnavailable):
+                raise
+            except SteelyardError as error:
+                results = await self._one_by_one(keys, error)
+        self._count(self._planned)
+        self._progress.keys_done += len(results)
+        self._progress.keys_failed += sum(result.state is KeyState.FAILED for result in results)
+
+    async def _one_by_one(self, keys: Sequence[PositionKey], error: SteelyardError) -> list[KeyResult]:
+        """What a batch came to that could not be written as a whole."""
+        if len(keys) == 1:
+            failed = KeyResult(keys[0], KeyState.FAILED, errors=(BuildError("internal", error.message),))
+            async with self._session.writing() as transaction:
+                await transaction.settle([failed])
+            return [failed]
+        results = []
+        for key in keys:
+            try:
+                results += await self._build([key])
+            except (FenceLost, StoreUnavailable):
+                raise
+            except SteelyardError as alone:
+                results += await self._one_by_one([key], alone)
+        return results
+
+    async def _build(self, keys: Sequence[PositionKey]) -> list[KeyResult]:
+        """Folds keys and writes them; those that moved meanwhile are folded again."""
+        results: list[KeyResult] = []
+        waiting = list(keys)
+        for attempt in range(1, TRIES_MAX + 1):
+            if attempt <= OPTIMISTIC_TRIES:
+                async with self._session.snapshot() as book:
+                    outcomes = await self._fold(book, waiting)
+                settled = await self._write(outcomes)
+            else:
+                settled = await self._fold_under_lock(waiting[0])
+            results += settled
+            done = {result.key for result in settled}
+            waiting = [key for key in waiting if key not in done]
+            if not waiting:
+                return results
+        raise VersionMismatch("other writers were always faster")
+
+    async def _fold(self, book: BuildBook, keys: Sequence[PositionKey]) -> list[_Outcome]:
+        stored = await book.peek_positions(keys)
+        trips = await book.trip_counts(keys)
+        accounts = await book.accounts(sorted({key.account for key in keys}), make=None)
+        instruments = await book.instruments(sorted({key.instrument for key in keys}))
+        outcomes = []
+        for key in keys:
+            self._progress.current = key
+            rules = _rules(key, accounts, instruments)
+            folded = await self._folder.fold(book, stored[key], rules=rules, trip_count=trips.get(key, 0))
+            outcomes.append(_outcome(folded, is_trial=self._claim.is_validate_only))
+        return outcomes
+
+    async def _write(self, outcomes: Sequence[_Outcome]) -> list[KeyResult]:
+        """Writes those outcomes whose keys have not moved since they were read."""
+        try:
+            async with self._session.writing() as transaction:
+                now = await transaction.book.lock_positions([outcome.seen.key for outcome in outcomes])
+                unmoved = [outcome for outcome in outcomes if not _has_moved(outcome.seen, now[outcome.seen.key])]
+                await self._write_unmoved(transaction, unmoved)
+                return [outcome.result for outcome in unmoved]
+        except VersionMismatch:
+            return []
+
+    async def _write_unmoved(self, transaction: ChunkTransaction, outcomes: Sequence[_Outcome]) -> None:
+        await transaction.book.apply([outcome.change for outcome in outcomes if outcome.change is not None])
+        same = [
+            outcome
+            for outcome in outcomes
+            if outcome.change is None and outcome.result.state is KeyState.SUCCEEDED and outcome.seen.stale is not None
+        ]
+        if same and not self._claim.is_validate_only:
+            await transaction.clear_stale(
+                {outcome.seen.key: outcome.seen.stale.touch for outcome in same if outcome.seen.stale is not None}
+            )
+        await transaction.settle([outcome.result for outcome in outcomes])
+
+    async def _fold_under_lock(self, key: PositionKey) -> list[KeyResult]:
+        try:
+            async with self._session.writing() as transaction:
+                await transaction.book.lock_positions([key])
+                outcomes = await self._fold(transaction.book, [key])
+                await self._write_unmoved(transaction, outcomes)
+                return [outcome.result for outcome in outcomes]
+        except VersionMismatch:
+            return []
+
+
+def batches(keys: Sequence[PlannedKey]) -> Iterator[Sequence[PlannedKey]]:
+    """Keys in groups that share a transaction."""
+    group: list[PlannedKey] = []
+    entries = 0
+    for planned in keys:
+        if group and (len(group) >= BATCH_KEYS or entries + planned.fills > BATCH_ENTRIES):
+            yield group
+            group, entries = [], 0
+        group.append(planned)
+        entries += planned.fills
+    if group:
+        yield group
+
+
+def _rules(
+    key: PositionKey,
+    accounts: Mapping[Account, AccountRules],
+    instruments: Mapping[InstrumentName, Instrument],
+) -> FoldRules | None:
+    record, rules = instruments.get(key.instrument), accounts.get(key.account)
+    return None if record is None or rules is None else FoldRules(record, key.leg, rules.lot_method)
+
+
+def _has_moved(seen: StoredPosition, now: StoredPosition) -> bool:
+    touches = [None if stored.stale is None else stored.stale.touch for stored in (seen, now)]
+    return seen.version != now.version or touches[0] != touches[1]
+
+
+def _outcome(folded: FoldedKey, *, is_trial: bool) -> _Outcome:
+    if is_trial:
+        return _Outcome(replace(folded.result, version=folded.seen.version or None), None, folded.seen)
+    return _Outcome(replace(folded.result, preview=None), folded.change, folded.seen)
