@@ -20,6 +20,9 @@ DETAILS_TRAILER = "grpc-status-details-bin"
 TEXT_MAX = 1_000
 METADATA_VALUE_MAX = 256
 RETRY_AFTER_S = {"QUEUE_FULL": 0.5, "STORE_UNAVAILABLE": 1.0, "NOT_YET_VISIBLE": 0.2}
+FINAL_REASONS = frozenset({"NOT_YET_VISIBLE"})
+"""Reasons with a code that clients repeat by themselves, where that would be wrong: the caller's time is used up."""
+PUSHBACK_TRAILER = "grpc-retry-pushback-ms"
 
 _Code = grpc.StatusCode
 CODES: Mapping[type[errors.SteelyardError], grpc.StatusCode] = {
@@ -107,9 +110,10 @@ def interrupted() -> status_pb2.Status:
     return _status(_Code.UNAVAILABLE, text="the work was interrupted; repeat it with the same id", details=details)
 
 
-def trailer_of(status: status_pb2.Status) -> tuple[str, bytes]:
-    """The trailer that carries a status with its details."""
-    return DETAILS_TRAILER, status.SerializeToString()
+def trailers_of(status: status_pb2.Status, *, reason: str) -> tuple[tuple[str, str | bytes], ...]:
+    """The trailers that carry a status with its details, and forbid gRPC to repeat what is final."""
+    details = (DETAILS_TRAILER, status.SerializeToString())
+    return (details, (PUSHBACK_TRAILER, "-1")) if reason in FINAL_REASONS else (details,)
 
 
 _CODES_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}

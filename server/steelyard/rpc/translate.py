@@ -15,7 +15,7 @@ from google.rpc import status_pb2
 
 from steelyard.accounting.errors import SteelyardError
 from steelyard.rpc.calls import Call
-from steelyard.rpc.status import grpc_code, interrupted, is_bug, reason_of, status_of, trailer_of
+from steelyard.rpc.status import grpc_code, interrupted, is_bug, reason_of, status_of, trailers_of
 from steelyard.telemetry.logs import Log
 
 
@@ -81,7 +81,7 @@ class _Translated:
         call = self._call
         call.code = grpc_code(status)
         call.reason = reason
-        await call.context.abort(call.code, status.message, (*call.trailers, trailer_of(status)))
+        await call.context.abort(call.code, status.message, (*call.trailers, *trailers_of(status, reason=reason)))
 
 
 def reason_of_any(error: Exception) -> str:
