@@ -132,35 +132,26 @@ class TripInProgress:
     def relieve(self, quantity: Decimal) -> None:
         """Relieves the cost of a quantity (signed against the holding, smaller than it) by both methods.
 
-        The average must be settled; it stays, and a rounding rest stays in the cost.
+        The average must be settled; it stays, and a rounding rest stays in the cost. Lots are taken in their turn.
         """
-        pile, average, is_linear = self.pile, self.average, self.is_linear
+        pile, average, is_long, is_linear = self.pile, self.average, self.is_long, self.is_linear
         assert average is not None
-        lot = pile.items[pile.first]
-        left = lot[0] + quantity
-        if left and (left > ZERO) is not self.is_long:
-            self._relieve_several(quantity)
-        else:
-            if left:
-                lot[0] = left
-            else:
-                pile.take()
-            self.relieved_lots -= quantity * lot[1] if is_linear else value_of(self.instrument, quantity, lot[1])
         self.relieved_average -= quantity * average if is_linear else value_of(self.instrument, quantity, average)
-
-    def _relieve_several(self, quantity: Decimal) -> None:
-        """Takes lots in their turn until the quantity is covered."""
-        pile = self.pile
-        while quantity:
-            lot = pile.items[pile.first]
-            left = lot[0] + quantity
-            if left and (left > ZERO) is self.is_long:
+        items, first, relieved = pile.items, pile.first, self.relieved_lots
+        while True:
+            lot = items[first]
+            size, price = lot[0], lot[1]
+            left = size + quantity
+            if left and (left > ZERO) is is_long:
                 lot[0] = left
-                self.relieved_lots -= value_of(self.instrument, quantity, lot[1])
-                return
+                relieved -= quantity * price if is_linear else value_of(self.instrument, quantity, price)
+                break
             pile.take()
-            self.relieved_lots += value_of(self.instrument, lot[0], lot[1])
+            relieved += size * price if is_linear else value_of(self.instrument, size, price)
+            if not left:
+                break
             quantity = left
+        self.relieved_lots = relieved
 
     def close(self, order: OrderKey, *, value: Decimal, fee: Decimal) -> None:
         """Closes by (a part of) a fill of this value; all remaining cost is relieved."""
