@@ -4,16 +4,29 @@ from decimal import Decimal
 from fractions import Fraction
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steelyard.accounting.checkpoints import start_at_checkpoint
 from steelyard.accounting.instruments import InstrumentKind
 from steelyard.accounting.keys import Leg
 from steelyard.accounting.lots import LotMethod
 from steelyard.accounting.position import assert_identity, assert_leg, average_entry, cost, unrealized
 from steelyard.accounting.round_trips import CostMethod, RoundTrip, points_of
+from steelyard.accounting.units import decimal_text
 from tests.accounting.cases import D, exact
-from tests.accounting.histories import Folded, Step, Terms, fold_all, histories, opinion_on
+from tests.accounting.histories import (
+    Folded,
+    Step,
+    Terms,
+    entries_from,
+    fold_all,
+    folded,
+    histories,
+    in_order,
+    opinion_on,
+)
 from tests.oracle import OraclePosition, OracleTrip, half_even, microseconds
 
 TOLERANCE = Fraction(1, 10**30)
@@ -164,3 +177,45 @@ def test_splitting_a_fill_in_two_changes_nothing_beyond_stated_rounding(
         assert abs(whole.lifetime.gross(method) - split.lifetime.gross(method)) <= D("1e-12")
         values = [cost(state, terms.instrument, method) for state in (whole, split)]
         assert abs(values[0] - values[1]) <= D("1e-12")
+
+
+@pytest.mark.parametrize("kind", InstrumentKind)
+@pytest.mark.parametrize("lots", LotMethod)
+def test_the_oracle_agrees_with_a_long_history(kind: InstrumentKind, lots: LotMethod) -> None:
+    terms, chance, held = Terms(kind=kind, multiplier="0.5"), Random(7), D(0)
+    fills = []
+    for minute in range(400):
+        # Held between long and short stretches, so that trips of many fills, flips and exact closes all come up.
+        bound = D(chance.choice([1, 5, 60]))
+        is_buy = held < 0 if abs(held) > bound else chance.random() < 0.5
+        size = abs(held) if held and chance.random() < 0.1 else D(chance.randint(1, 9_999)).scaleb(-3)
+        is_buy = held < 0 if size == abs(held) else is_buy
+        held += size if is_buy else -size
+        price = D(chance.randint(2_000_000, 2_100_000)).scaleb(-2)
+        fee = D(chance.randint(-5, 99)).scaleb(-4)
+        fills.append(
+            Step(
+                what="BUY" if is_buy else "SELL",
+                name=f"f{minute}",
+                minute=minute,
+                quantity=decimal_text(size),
+                price=decimal_text(price),
+                fee=decimal_text(fee),
+            )
+        )
+    ours, theirs = fold_all(fills, terms, lot_method=lots, checkpoint_every=10), opinion_on(fills, terms)
+    compare_position(ours, theirs, terms, lots=lots)
+    for mine, other in zip(ours.trips, theirs.trips, strict=True):
+        compare_trip(mine, other, terms, lots=lots, is_matched=True)
+    assert len(ours.trips) > 20
+    assert ours.checkpoints
+    rules = terms.rules(lots)
+    entries = in_order(fills, terms)
+    for checkpoint in ours.checkpoints:
+        inside = checkpoint.state.trip
+        assert inside is not None
+        first = [trip.opened for trip in ours.trips].index(inside.opened)
+        start = start_at_checkpoint(ours.state, checkpoint, trips_from=ours.trips[first:])
+        again = folded(start.fold(rules), entries_from(start, entries))
+        assert again.state == ours.state
+        assert again.trips == ours.trips[first:]
