@@ -79,6 +79,7 @@ class Fold:
         "_trip",
         "_trips",
         "count",
+        "effective_reports",
         "stopped_at",
     )
 
@@ -103,6 +104,8 @@ class Fold:
         """Where the fold met a known flat point and stopped; the entries from there on were not folded."""
         self.count = 0
         """Entries folded so far."""
+        self.effective_reports: set[str] = set()
+        """Ids of venue reports that changed something at their place; the others left no trace."""
         self._settled = RunningSums(state.settled)
         self._trip: TripInProgress | None = None
         with decimal.localcontext(EXACT):
@@ -190,9 +193,11 @@ class Fold:
                 or (rest > ZERO) is not trip.is_long
             ):
                 self._since_checkpoint = since
-                self._turn(entry)
+                has_effect = self._turn(entry)
                 if self.stopped_at is not None:
                     break
+                if not has_effect:
+                    continue
                 trip, since = self._open_trip(), self._since_checkpoint
             else:
                 value = quantity * price if is_linear else value_of(instrument, quantity, price)
@@ -229,8 +234,8 @@ class Fold:
 
     # -- turning points ------------------------------------------------------------------------------------------
 
-    def _turn(self, entry: Entry) -> None:
-        """An entry that opens, closes or flips, or is no fill."""
+    def _turn(self, entry: Entry) -> bool:
+        """An entry that opens, closes or flips, or is no fill; False: a venue's report that changes nothing."""
         kind = entry.kind
         if kind == "FILL":
             trip = self._open_trip()
@@ -242,8 +247,11 @@ class Fold:
                 self._last_fill_at = entry.executed_at
         elif kind == "FUNDING":
             self._fund(entry.fee)
+        elif kind == "VENUE":
+            return self._report(entry)
         else:
             self._adjust(entry)
+        return True
 
     def _begin(self, entry: Entry) -> None:
         """A fill that meets a flat position: it opens a trip, or is unmatched on a leg that it cannot open."""
@@ -346,13 +354,30 @@ class Fold:
 
     # -- adjustments ---------------------------------------------------------------------------------------------
 
+    def _report(self, entry: Entry) -> bool:
+        """Takes a venue's word at its time, the average only where it differs enough; False: nothing to change."""
+        trip, average = self._open_trip(), entry.price
+        held = ZERO if trip is None else trip.held
+        quantity = held if entry.quantity is None else entry.quantity
+        if trip is not None and quantity and (quantity > ZERO) is trip.is_long:
+            current = trip.current_average()
+            if average is not None and current is not None and not replaces_average(stored=current, reported=average):
+                average = None
+            has_effect = quantity != held or average is not None
+        else:
+            has_effect = quantity != held and (average is not None or not quantity)
+        if has_effect:
+            self.effective_reports.add(entry.entry_id)
+            self._adjust(entry._replace(price=average))
+        return has_effect
+
     def _adjust(self, entry: Entry) -> None:
         """Sets quantity and/or average at its time; a change of sign closes one trip and opens another."""
         trip, average = self._open_trip(), entry.price
         held = ZERO if trip is None else trip.held
         quantity = held if entry.quantity is None else entry.quantity
         if trip is not None and quantity and (quantity > ZERO) is trip.is_long:
-            self._restate(trip, entry, quantity=quantity)
+            trip.set_holding(entry.order, quantity=quantity, average=average)
         elif not quantity or average is not None:
             if trip is not None:
                 trip.remove_holding(entry.order)
@@ -360,15 +385,6 @@ class Fold:
                 opened = self._open(entry.order, quantity=quantity, price=average)
                 if opened is not None:
                     opened.is_adjusted = True
-
-    def _restate(self, trip: TripInProgress, entry: Entry, *, quantity: Decimal) -> None:
-        average, current = entry.price, trip.current_average()
-        if entry.kind == "VENUE":
-            if average is not None and current is not None:
-                average = average if replaces_average(stored=current, reported=average) else None
-            if average is None and quantity == trip.held:
-                return
-        trip.set_holding(entry.order, quantity=quantity, average=average)
 
 
 def _quantity_and_price(fill: Entry) -> tuple[Decimal, Decimal]:

@@ -25,7 +25,7 @@ SIZE_TOLERANCE = Decimal("0.0001")
 TIME_TOLERANCE = timedelta(seconds=1)
 """LATEST: how long after a fill a report may still not know of it (default of a setting)."""
 VENUE_SEQUENCE = -2_000_000_000
-"""Where reports stand among entries of the same microsecond: before every fill, so that at equal times the fill wins."""
+"""Where reports stand among entries of the same microsecond: before every fill, so at equal times the fill wins."""
 
 
 class SizeAuthority(StrEnum):
