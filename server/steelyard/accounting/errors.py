@@ -40,6 +40,12 @@ class PageTokenInvalid(SteelyardError):
     reason = "PAGE_TOKEN_INVALID"
 
 
+class ResumeTokenExpired(SteelyardError):
+    """The resume token is older than 24 hours: begin the watch anew."""
+
+    reason = "RESUME_TOKEN_EXPIRED"
+
+
 class RequestIdReused(SteelyardError):
     """This request id was used before with another body."""
 

@@ -29,6 +29,7 @@ CODES: Mapping[type[errors.SteelyardError], grpc.StatusCode] = {
     errors.SteelyardError: _Code.INTERNAL,
     errors.InvalidField: _Code.INVALID_ARGUMENT,
     errors.PageTokenInvalid: _Code.INVALID_ARGUMENT,
+    errors.ResumeTokenExpired: _Code.OUT_OF_RANGE,
     errors.RequestIdReused: _Code.INVALID_ARGUMENT,
     errors.NotFound: _Code.NOT_FOUND,
     errors.FillConflict: _Code.ALREADY_EXISTS,

@@ -30,8 +30,8 @@ SUMS = (
 """Columns of `Sums` in the order of its fields; `unvalued_fees` follows as JSON."""
 
 
-def key_of(row: Mapping[str, Any]) -> PositionKey:
-    """The position key in a row's first columns."""
+def key_of(row: Any) -> PositionKey:
+    """The position key in a row of the driver or of SQLAlchemy."""
     return PositionKey(row["account"], row["book"], row["instrument"], Leg(row["leg"]))
 
 

@@ -60,11 +60,12 @@ class EventReads:
         if today is None:
             return Snapshot(None, seen)
         now = row_of(today, has_trip=False)
-        found = [_event_of(row, now) for row in rows]
+        found = [event_of(row, now) for row in rows]
         return Snapshot(page_of(found, size=size, place=lambda event: (event.version,)), seen)
 
 
-def _event_of(row: Row, today: PositionRow) -> PositionEvent:
+def event_of(row: Row, today: PositionRow) -> PositionEvent:
+    """The event in a row of `position_events`, with the records that today give its numbers meaning."""
     return PositionEvent(
         key=today.key,
         version=row["version"],

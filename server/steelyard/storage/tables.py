@@ -76,6 +76,7 @@ accounts = Table(
     *_optional(MOMENT, "sealed_before"),
     *_stamps(),
 )
+database_epoch = Table("database_epoch", metadata, *_key("epoch", kind=ID))
 account_heads = Table(
     "account_heads", metadata, *_key("account"), *_required(NUMBER, "seq"), *_required(MOMENT, "committed_at")
 )

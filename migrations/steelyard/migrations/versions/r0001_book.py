@@ -30,6 +30,10 @@ CREATE TABLE accounts (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE TABLE database_epoch (
+    epoch uuid PRIMARY KEY DEFAULT gen_random_uuid()
+);
+INSERT INTO database_epoch DEFAULT VALUES;
 CREATE TABLE account_heads (
     account key_text PRIMARY KEY,
     seq bigint NOT NULL CHECK (seq > 0),
@@ -335,7 +339,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(
-        "DROP TABLE requests, position_events, stale_keys, checkpoints, round_trips, lots, positions, adjustments, "
+        "DROP TABLE database_epoch, requests, position_events, stale_keys, checkpoints, round_trips, lots, positions, adjustments, "
         "fill_attestations, fill_revisions, fills, marks, instruments, account_commits, account_heads, accounts"
     )
     op.execute("DROP DOMAIN key_text, total, amount")

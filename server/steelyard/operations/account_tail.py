@@ -1,0 +1,227 @@
+"""The tail of the account log: one task per process follows it and feeds every watcher.
+
+Problem: a thousand watchers must learn of each change without asking the store a thousand times, and a slow one must
+not hold anything up. Choice: poll the heads of the watched accounts in one statement (the truth; a head that moved
+means commits in order and without gaps), read what lies between, and hand it to each subscription, which keeps only the
+latest change of a key, or, where every version is wanted, a bounded queue that overflows into a reset.
+Rejected: LISTEN/NOTIFY as the source (lost on reconnect, no history), and tailing events by an id that is given before
+COMMIT (loses commits that overtake each other).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from steelyard.accounting.errors import SteelyardError
+from steelyard.accounting.keys import Account, PositionKey
+from steelyard.operations.position_view import PositionRow
+from steelyard.operations.read_events import PositionEvent
+from steelyard.operations.reading import Heads
+
+POLL_INTERVAL_S = 0.1
+RETRY_INTERVAL_S = 1.0
+CHANGES_AT_ONCE = 1_000
+EVERY_VERSION_MAX = 10_000
+"""Versions that wait for one slow reader of every version before its stream is reset."""
+
+
+class Place(NamedTuple):
+    """A place in an account's log: after this change of this commit; names are empty after a whole commit."""
+
+    seq: int
+    book: str = "\uffff"
+    instrument: str = "\uffff"
+    leg: str = "\uffff"
+
+
+def place_of(event: PositionEvent) -> Place:
+    """The place right after an event."""
+    return Place(event.seq, event.key.book, event.key.instrument, event.key.leg.value)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldNow:
+    """All positions of an account in one snapshot, and how far the log had come in it."""
+
+    rows: Sequence[PositionRow]
+    seq: int
+
+
+class ChangeStore(Protocol):
+    """Reads the account log."""
+
+    async def epoch(self) -> str:
+        """Names this database; another one (restored, emptied) has another name."""
+        ...
+
+    async def heads(self, accounts: Collection[Account]) -> Heads:
+        """The newest seq of accounts."""
+        ...
+
+    async def changes(self, account: Account, *, after: Place, limit: int) -> Sequence[PositionEvent]:
+        """Position events behind a place, in the order of the log."""
+        ...
+
+    async def held_now(self, account: Account) -> HeldNow:
+        """All positions of an account and the head of its log, in one snapshot."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The newest change of a key that a watcher has not been told, and whether it was open before the first of them."""
+
+    event: PositionEvent
+    was_open: bool
+
+
+class Subscription:
+    """What one watcher still has to be told."""
+
+    def __init__(self, *, wants: Callable[[PositionKey], bool], is_every_version: bool) -> None:
+        self._wants = wants
+        self._is_every_version = is_every_version
+        self._latest: dict[PositionKey, Change] = {}
+        self._queue: deque[Change] = deque()
+        self._arrived = asyncio.Event()
+        self.is_overrun = False
+        """Whether a reader of every version was too slow: its stream has to be reset."""
+        self.is_closing = False
+        """Whether the service is about to go."""
+
+    def offer(self, event: PositionEvent) -> None:
+        """Takes an event in, if it is one of the watcher's."""
+        if not self._wants(event.key):
+            return
+        was_open = event.change in ("UPDATED", "CLOSED") and _was_open(event)
+        if self._is_every_version:
+            self.is_overrun = self.is_overrun or len(self._queue) >= EVERY_VERSION_MAX
+            if not self.is_overrun:
+                self._queue.append(Change(event, was_open))
+        else:
+            known = self._latest.pop(event.key, None)
+            self._latest[event.key] = Change(event, was_open if known is None else known.was_open)
+        self._arrived.set()
+
+    def wake(self) -> None:
+        """Makes a waiting watcher look."""
+        self._arrived.set()
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Waits until something arrived; False when nothing did."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._arrived.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def take(self) -> list[Change]:
+        """Everything to be told, in the order of the log; it is forgotten here."""
+        self._arrived.clear()
+        if self._is_every_version:
+            taken = list(self._queue)
+            self._queue.clear()
+        else:
+            # A key is put in again at its newest change, so this is the order of the log.
+            taken = list(self._latest.values())
+            self._latest.clear()
+        return taken
+
+
+def _was_open(event: PositionEvent) -> bool:
+    """An UPDATED flat position was flat before."""
+    return event.change == "CLOSED" or bool(event.row.quantity)
+
+
+@dataclass(slots=True)
+class _Followed:
+    place: Place
+    subscriptions: set[Subscription]
+
+
+class AccountTail:
+    """Follows the logs of the accounts that somebody watches."""
+
+    def __init__(self, store: ChangeStore, *, interval_s: float = POLL_INTERVAL_S) -> None:
+        self._store = store
+        self._interval_s = interval_s
+        self._followed: dict[Account, _Followed] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to follow."""
+        self._task = asyncio.create_task(self._run(), name="account_tail")
+
+    async def close(self) -> None:
+        """Tells every watcher that the service goes, and ends."""
+        for followed in self._followed.values():
+            for subscription in followed.subscriptions:
+                subscription.is_closing = True
+                subscription.wake()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def subscribe(self, account: Account, subscription: Subscription) -> Place:
+        """Feeds a subscription from here on; gives the place behind which everything will be offered."""
+        followed = self._followed.get(account)
+        if followed is None:
+            seq = (await self._store.heads([account])).get(account, 0)
+            followed = self._followed.setdefault(account, _Followed(Place(seq), set()))
+        followed.subscriptions.add(subscription)
+        return followed.place
+
+    def unsubscribe(self, account: Account, subscription: Subscription) -> None:
+        """Feeds it no more."""
+        followed = self._followed.get(account)
+        if followed is not None:
+            followed.subscriptions.discard(subscription)
+            if not followed.subscriptions:
+                del self._followed[account]
+
+    async def catch_up(self, account: Account, subscription: Subscription, *, after: Place, until: Place) -> None:
+        """Offers what lies between two places of the log, for a watcher who comes back."""
+        while after < until:
+            events = await self._store.changes(account, after=after, limit=CHANGES_AT_ONCE)
+            for event in events:
+                if place_of(event) <= until:
+                    subscription.offer(event)
+            if len(events) < CHANGES_AT_ONCE:
+                return
+            after = place_of(events[-1])
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except SteelyardError:
+                # The store is away: watchers keep waiting (their heartbeats go on), and nothing is lost.
+                await asyncio.sleep(RETRY_INTERVAL_S)
+            await asyncio.sleep(self._interval_s)
+
+    async def _look(self) -> None:
+        accounts = list(self._followed)
+        if not accounts:
+            return
+        heads: Mapping[Account, int] = await self._store.heads(accounts)
+        for account in accounts:
+            followed = self._followed.get(account)
+            if followed is not None and heads.get(account, 0) > followed.place.seq:
+                await self._follow(account, followed, head=heads[account])
+
+    async def _follow(self, account: Account, followed: _Followed, *, head: int) -> None:
+        while True:
+            events = await self._store.changes(account, after=followed.place, limit=CHANGES_AT_ONCE)
+            for event in events:
+                for subscription in followed.subscriptions:
+                    subscription.offer(event)
+            if len(events) < CHANGES_AT_ONCE:
+                newest = events[-1].seq if events else head
+                followed.place = Place(max(newest, head))
+                return
+            followed.place = place_of(events[-1])
