@@ -6,6 +6,7 @@ import asyncio
 import json
 from decimal import Decimal
 
+import grpc
 import pytest
 
 from steelyard.accounting.errors import StoreUnavailable
@@ -44,6 +45,7 @@ async def test_a_server_whose_store_is_gone_is_passed_over_until_it_is_back(data
         await steelyard.record_fill(make_fill(1))
         is_away = True
         await server.health.check()
+        await asyncio.wait_for(steelyard.channel.wait_for_state_change(grpc.ChannelConnectivity.READY), 10)
         impatient = Steelyard(steelyard.channel, timeout_s=1, metadata=())
         with pytest.raises(SteelyardCallError) as caught:
             await impatient.get_fill("desk", "f0001")
