@@ -93,17 +93,15 @@ class TripExplanation:
     """Entry fees of what adjustments took away, and the fees of a leg's excess."""
 
 
-def explain_trip(trip: RoundTrip, entries: Iterable[Entry], rules: FoldRules) -> TripExplanation:  # noqa: PLR0917 - what, from what, under what
+@exactly
+def explain_trip(  # noqa: PLR0917 - what, from what, under what
+    trip: RoundTrip, entries: Iterable[Entry], rules: FoldRules
+) -> TripExplanation:
     """Explains a trip from the live entries of its key, in fold order: from its opening one on, up to the opening of
     the next trip or further (what lies behind is not looked at).
 
     Raises `InvariantBroken` where the entries do not give this trip: it is not the one that is stored.
     """
-    return _explain(trip, entries, rules)
-
-
-@exactly
-def _explain(trip: RoundTrip, entries: Iterable[Entry], rules: FoldRules) -> TripExplanation:  # noqa: PLR0917
     pairing = _Pairing(rules, trip)
     for entry in entries:
         if not pairing.take(entry):
