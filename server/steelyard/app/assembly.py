@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import secrets
 from datetime import UTC, datetime
 
 from steelyard.accounting.keys import Account
 from steelyard.app.settings import Settings
+from steelyard.builds.worker import WorkerSettings, run_worker
+from steelyard.operations.build_positions import BuildPositions
 from steelyard.operations.ports import AccountRules
 from steelyard.operations.record_fills import RecordFills
 from steelyard.rpc.limits import RpcLimits
 from steelyard.rpc.page_tokens import PageTokens
 from steelyard.rpc.server import GrpcServer, ServerSettings, Services
+from steelyard.storage.build_chunks import PostgresChunkWork
+from steelyard.storage.build_sweep import PostgresSweep
 from steelyard.storage.database import Database, DatabaseLimits
 from steelyard.storage.ledger import PostgresLedger
 from steelyard.telemetry.logs import Log
@@ -59,6 +64,30 @@ class Service:
         await self._record_fills.close()
         await self._database.close()
         return is_drained
+
+
+class Worker:
+    """The worker of one process: builds positions, and sees to what others left undone."""
+
+    def __init__(self, settings: Settings, *, url: str) -> None:
+        self._settings = settings
+        self._database = Database(url, database_limits(settings))
+        self._builder = BuildPositions(PostgresChunkWork(self._database, system_clock), system_clock)
+        self._sweep = PostgresSweep(self._database, build_timeout_s=settings.build_timeout_s)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until `stop` is set; raises what made one of its parts end."""
+        await run_worker(
+            self._database.url,
+            builder=self._builder,
+            sweep=self._sweep,
+            settings=WorkerSettings(bulk_slots=self._settings.worker_bulk_jobs),
+            stop=stop,
+        )
+
+    async def close(self) -> None:
+        """Lets the store go."""
+        await self._database.close()
 
 
 def database_limits(settings: Settings) -> DatabaseLimits:

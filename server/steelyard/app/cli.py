@@ -12,7 +12,6 @@ import typer
 
 from steelyard.app import running
 from steelyard.app.failures import FAILED, told
-from steelyard.app.settings import read_settings
 from steelyard.cli.registration import register
 
 HostOption = Annotated[str | None, typer.Option("--host", help="Address to listen on.", show_default="127.0.0.1")]
@@ -48,9 +47,23 @@ def serve(
 ) -> None:
     """Serve gRPC; without STEELYARD_DATABASE_URL on an embedded PostgreSQL, with a worker beside it."""
     from steelyard.app.serve import serve as run_service
+    from steelyard.app.settings import read_settings
 
     settings = read_settings(host=host, port=port, data_directory=data)
     _run(lambda stop: run_service(settings, has_worker=worker, say=_say, stop=stop))
+
+
+@commands.command()
+def work(
+    data: DataOption = None,
+    owned: Annotated[bool, typer.Option("--owned", hidden=True, help="End when standard input does.")] = False,
+) -> None:
+    """Build positions: a worker on the database of STEELYARD_DATABASE_URL; start as many as you like."""
+    from steelyard.app.settings import read_settings
+    from steelyard.app.work import work as run_worker
+
+    settings = read_settings(data_directory=data)
+    _run(lambda stop: run_worker(settings, is_owned=owned, stop=stop))
 
 
 @commands.command()
@@ -60,6 +73,7 @@ def migrate(
 ) -> None:
     """Bring the database to the newest schema: that of STEELYARD_DATABASE_URL, or the embedded one."""
     from steelyard.app.migrate import migrate as run_migration
+    from steelyard.app.settings import read_settings
 
     settings = read_settings(data_directory=data)
     _run(lambda _stop: run_migration(settings, revision=to, say=_say))
@@ -77,6 +91,7 @@ def demo(
     from rich.console import Console
 
     from steelyard.app.demo import Demo
+    from steelyard.app.settings import read_settings
 
     if as_json and not file:
         raise typer.BadParameter("needs --file", param_hint="--json")

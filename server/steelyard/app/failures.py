@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from steelyard.accounting.errors import SteelyardError
-from steelyard.app.running import Interrupted
-from steelyard.app.settings import SettingsWrong
-from steelyard.app.store import StoreNotReady
-from steelyard.client.errors import SteelyardCallError
+from steelyard.client import SteelyardCallError
 from steelyard.embedded import EmbeddedError
 
 FAILED = 1
 MISUSED = 2
 INTERRUPTED = 130
+
+
+class CommandFailed(Exception):
+    """A command cannot go on; the text says why and what to do."""
+
+    status: ClassVar[int] = FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +30,13 @@ class Failure:
 
 def told(error: Exception) -> Failure | None:
     """What to say of an error; None for one that nobody foresaw."""
-    if isinstance(error, SettingsWrong):
-        return Failure(str(error), MISUSED)
-    if isinstance(error, Interrupted):
-        return Failure("interrupted", INTERRUPTED)
+    if isinstance(error, CommandFailed):
+        return Failure(str(error), error.status)
     if isinstance(error, SteelyardCallError):
         return Failure(f"{error.message} ({error.reason or error.code.name})")
     if isinstance(error, SteelyardError):
         return Failure(f"{error.message} ({error.reason})")
-    if isinstance(error, EmbeddedError | StoreNotReady):
+    if isinstance(error, EmbeddedError):
         return Failure(str(error))
     if isinstance(error, OSError):
         # With the file or address it is about, without the number of the error.

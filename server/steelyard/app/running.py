@@ -8,11 +8,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from steelyard.app.failures import INTERRUPTED, CommandFailed
+
 T = TypeVar("T")
 
 
-class Interrupted(Exception):
+class Interrupted(CommandFailed):
     """A signal ended it before it was done."""
+
+    status = INTERRUPTED
 
 
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -53,7 +57,7 @@ async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        raise Interrupted
+        raise Interrupted("interrupted")
     return task.result()
 
 

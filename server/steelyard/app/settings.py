@@ -18,6 +18,8 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from steelyard.app.failures import MISUSED, CommandFailed
+
 PREFIX = "STEELYARD_"
 READ_ELSEWHERE = frozenset({"STEELYARD_PG_BIN", "STEELYARD_ROOT", "STEELYARD_SERVER"})
 """Names of the same family that are no settings of the service: the programs of the embedded database, the checkout,
@@ -25,8 +27,10 @@ and where the commands find the service."""
 PAGE_TOKEN_KEY_MIN = 16
 
 
-class SettingsWrong(Exception):
+class SettingsWrong(CommandFailed):
     """The settings cannot be used; the text names every wrong one."""
+
+    status = MISUSED
 
 
 def _database_url(secret: SecretStr) -> SecretStr:

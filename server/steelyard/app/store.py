@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from steelyard.app.failures import CommandFailed
 from steelyard.app.settings import Settings
 from steelyard.embedded import EmbeddedError, EmbeddedPostgres
 from steelyard.migrations import current_revision, head_revision, upgrade
@@ -20,7 +21,7 @@ RESTARTS_MAX = 5
 """Starts in a row that may fail before we give up."""
 
 
-class StoreNotReady(Exception):
+class StoreNotReady(CommandFailed):
     """The database cannot be used as it is; the text says what to do."""
 
 

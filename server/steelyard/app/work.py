@@ -1,0 +1,54 @@
+"""`steelyard work`: a worker that builds positions, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from psycopg import Error as DriverError
+from sqlalchemy.exc import SQLAlchemyError
+
+from steelyard.accounting.errors import StoreUnavailable
+from steelyard.app.assembly import Worker
+from steelyard.app.settings import Settings
+from steelyard.app.store import check_revision, embedded_url
+from steelyard.telemetry.logs import Log, json_log
+
+RETRY_S = 1.0
+AWAY = (StoreUnavailable, DriverError, SQLAlchemyError, ConnectionError, TimeoutError)
+"""What it looks like when the database has gone away: the worker waits for it."""
+
+
+async def work(settings: Settings, *, is_owned: bool, stop: asyncio.Event) -> bool:
+    """Works until `stop` is set; `is_owned`: also until standard input ends, which the owner holds open.
+
+    Raises `EmbeddedError`, `StoreNotReady`.
+    """
+    log = json_log(level=settings.log_level)
+    if is_owned:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _end_with_owner, stop)
+    async with embedded_url(settings) as url:
+        await check_revision(url)
+        log.info("worker_started", pid=os.getpid())
+        while not stop.is_set():
+            await _until_away(settings, url=url, log=log, stop=stop)
+    log.info("worker_stopped", pid=os.getpid())
+    return True
+
+
+async def _until_away(settings: Settings, *, url: str, log: Log, stop: asyncio.Event) -> None:
+    worker = Worker(settings, url=url)
+    try:
+        await worker.run(stop)
+    except AWAY as error:
+        log.warning("store_away", error=type(error).__name__)
+        await asyncio.sleep(RETRY_S)
+    finally:
+        await worker.close()
+
+
+def _end_with_owner(stop: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 1):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        stop.set()
