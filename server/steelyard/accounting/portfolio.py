@@ -67,6 +67,8 @@ class PortfolioGroup:
     realized_pnl: Decimal
     quantity: Decimal
     """Signed sum."""
+    open_count: int = 0
+    """Positions that hold something."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,15 +147,17 @@ class _GroupTally:
     unrealized: Decimal = ZERO
     realized: Decimal = ZERO
     quantity: Decimal = ZERO
+    open_count: int = 0
 
     def add(self, row: PortfolioRow, *, exposure: Decimal, unrealized: Decimal) -> None:
         self.exposure += exposure
         self.unrealized += unrealized
         self.realized += row.realized_pnl
         self.quantity += row.quantity
+        self.open_count += bool(row.quantity)
 
     def figures(self) -> PortfolioGroup:
-        return PortfolioGroup(self.exposure, self.unrealized, self.realized, self.quantity)
+        return PortfolioGroup(self.exposure, self.unrealized, self.realized, self.quantity, self.open_count)
 
 
 @dataclass(slots=True)
