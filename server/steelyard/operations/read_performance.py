@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Protocol
@@ -85,6 +85,14 @@ class ReadPerformance:
         return await self._measure(
             wanted, rule, day=monday_of(day), interval=week_interval(day, rule), freshness=freshness
         )
+
+    async def resolve(self, wanted: PerformanceFilter) -> PerformanceFilter:
+        """The same question with its day rule and its day spelt out, which mean the same tomorrow.
+
+        Raises `InvalidField` like `daily`.
+        """
+        rule, day = await self._rule_and_day(wanted)
+        return replace(wanted, day_rule=rule, day=day)
 
     async def _rule_and_day(self, wanted: PerformanceFilter) -> tuple[DayRule, date]:
         rule = wanted.day_rule

@@ -86,6 +86,7 @@ def _row_then(row: Row, today: PositionRow) -> PositionRow:
     pending_quantity, pending_fees, pending_fills = state["pending"]
     unvalued = tuple((currency, Decimal(amount)) for currency, amount in state["unvalued"])
     sums = {name: Decimal(text) for name, text in zip(SUMS, amounts, strict=False)}
+    pending_quantity, pending_fees, pending_fills = state["pending"]
     trip = None if state["trip"] is None else trip_of_json(state["trip"])
     return replace(
         today,

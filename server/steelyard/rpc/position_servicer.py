@@ -1,0 +1,137 @@
+"""PositionService. Each method: check -> call the operation -> translate -> fill the answer."""
+
+from __future__ import annotations
+
+from steelyard.accounting.keys import PositionKey
+from steelyard.operations.position_view import Detail
+from steelyard.operations.read_events import ReadEvents
+from steelyard.operations.read_positions import ReadPositions
+from steelyard.operations.read_trips import ReadTrips
+from steelyard.rpc import decode, decode_position, encode, encode_position, encode_trip
+from steelyard.rpc.calls import Context
+from steelyard.rpc.header import freshness, read_header
+from steelyard.rpc.page_tokens import PageTokens
+from steelyard.v1 import position_pb2, position_service_pb2, position_service_pb2_grpc
+
+
+class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
+    """Positions, and what they are made of."""
+
+    def __init__(self, *, positions: ReadPositions, trips: ReadTrips, events: ReadEvents, tokens: PageTokens) -> None:
+        self._positions = positions
+        self._trips = trips
+        self._events = events
+        self._tokens = tokens
+
+    async def tell(self, key: PositionKey) -> position_pb2.Position | None:
+        """A position in full as it is now, None where there is none: for writes that are asked to return it."""
+        answer = await self._positions.batch([key], detail=Detail.FULL)
+        view = answer.value.get(key)
+        return None if view is None else encode_position.position(view, detail=Detail.FULL)
+
+    async def GetPosition(
+        self, request: position_service_pb2.GetPositionRequest, context: Context
+    ) -> position_service_pb2.GetPositionResponse:
+        """One position, by its key."""
+        detail = decode_position.detail(request.view, default=Detail.FULL)
+        answer = await self._positions.get(
+            decode_position.key(request), detail=detail, freshness=freshness(request.min_commit, context)
+        )
+        return position_service_pb2.GetPositionResponse(
+            header=read_header(answer.seen), position=encode_position.position(answer.value, detail=detail)
+        )
+
+    async def ListPositions(
+        self, request: position_service_pb2.ListPositionsRequest, context: Context
+    ) -> position_service_pb2.ListPositionsResponse:
+        """Positions, page by page."""
+        detail = decode_position.detail(request.view, default=Detail.BASIC)
+        answer = await self._positions.page(
+            decode_position.position_filter(request),
+            size=decode.page_size(request.page_size),
+            after=self._tokens.cursor(request),
+            detail=detail,
+            freshness=freshness(request.min_commit, context),
+        )
+        return position_service_pb2.ListPositionsResponse(
+            header=read_header(answer.seen),
+            positions=[encode_position.position(view, detail=detail) for view in answer.value.rows],
+            next_page_token=self._tokens.next(request, answer.value.next_after),
+        )
+
+    async def BatchGetPositions(
+        self, request: position_service_pb2.BatchGetPositionsRequest, context: Context
+    ) -> position_service_pb2.BatchGetPositionsResponse:
+        """Positions by their keys, all of one snapshot."""
+        detail = decode_position.detail(request.view, default=Detail.BASIC)
+        keys = decode_position.keys(request)
+        answer = await self._positions.batch(keys, detail=detail, freshness=freshness(request.min_commit, context))
+        return position_service_pb2.BatchGetPositionsResponse(
+            header=read_header(answer.seen),
+            positions=[encode_position.position(view, detail=detail) for view in answer.value.values()],
+            missing=[encode.position_key(key) for key in keys if key not in answer.value],
+        )
+
+    async def ListLots(
+        self, request: position_service_pb2.ListLotsRequest, context: Context
+    ) -> position_service_pb2.ListLotsResponse:
+        """The open lots of one position, in fold order."""
+        answer = await self._trips.lots(
+            decode_position.key(request),
+            size=decode.page_size(request.page_size),
+            after=self._tokens.cursor(request),
+            freshness=freshness(request.min_commit, context),
+        )
+        return position_service_pb2.ListLotsResponse(
+            header=read_header(answer.seen),
+            lots=[encode_position.lot(lot) for lot in answer.value.rows],
+            next_page_token=self._tokens.next(request, answer.value.next_after),
+        )
+
+    async def ListRoundTrips(
+        self, request: position_service_pb2.ListRoundTripsRequest, context: Context
+    ) -> position_service_pb2.ListRoundTripsResponse:
+        """Round trips of an account: open ones, then the latest closed."""
+        answer = await self._trips.page(
+            decode_position.trip_filter(request),
+            size=decode.page_size(request.page_size),
+            after=self._tokens.cursor(request),
+            freshness=freshness(request.min_commit, context),
+        )
+        return position_service_pb2.ListRoundTripsResponse(
+            header=read_header(answer.seen),
+            round_trips=[encode_trip.round_trip(view) for view in answer.value.rows],
+            next_page_token=self._tokens.next(request, answer.value.next_after),
+        )
+
+    async def GetRoundTrip(
+        self, request: position_service_pb2.GetRoundTripRequest, context: Context
+    ) -> position_service_pb2.GetRoundTripResponse:
+        """One round trip with its fills and execution pairs."""
+        answer = await self._trips.get(
+            decode.account(request.account),
+            decode.uuid(request.trip_id, field="trip_id"),
+            freshness=freshness(request.min_commit, context),
+        )
+        told = position_service_pb2.GetRoundTripResponse(header=read_header(answer.seen))
+        encode_trip.fill_response(answer.value, told)
+        return told
+
+    async def ListPositionEvents(
+        self, request: position_service_pb2.ListPositionEventsRequest, context: Context
+    ) -> position_service_pb2.ListPositionEventsResponse:
+        """The versions of one position, the newest first."""
+        version_from, version_before = decode_position.versions(request)
+        answer = await self._events.page(
+            decode_position.key(request),
+            version_from=version_from,
+            version_before=version_before,
+            size=decode.page_size(request.page_size),
+            after=self._tokens.cursor(request),
+            freshness=freshness(request.min_commit, context),
+        )
+        return position_service_pb2.ListPositionEventsResponse(
+            header=read_header(answer.seen),
+            events=[encode_position.event(event) for event in answer.value.rows],
+            next_page_token=self._tokens.next(request, answer.value.next_after),
+        )
