@@ -9,17 +9,49 @@ from datetime import UTC, datetime
 
 from steelyard.accounting.keys import Account
 from steelyard.app.settings import Settings
+from steelyard.builds.progress_feed import ProgressFeed
 from steelyard.builds.worker import WorkerSettings, run_worker
+from steelyard.imports.reading import ParsedFiles
+from steelyard.imports.spool import SpoolFolder
+from steelyard.operations.apply_marks import ApplyMarks
 from steelyard.operations.build_positions import BuildPositions
+from steelyard.operations.import_trades import AccountPatterns, ImportLimits, ImportTrades
+from steelyard.operations.keep_accounts import KeepAccounts
+from steelyard.operations.keep_instruments import KeepInstruments
 from steelyard.operations.ports import AccountRules
+from steelyard.operations.read_events import ReadEvents
+from steelyard.operations.read_fills import ReadFills
+from steelyard.operations.read_performance import ReadPerformance
+from steelyard.operations.read_portfolio import ReadPortfolio
+from steelyard.operations.read_positions import ReadPositions
+from steelyard.operations.read_trips import ReadTrips
+from steelyard.operations.reading import Reading
 from steelyard.operations.record_fills import RecordFills
+from steelyard.rpc.admin_servicer import AdminServicer
+from steelyard.rpc.fill_servicer import FillServicer
 from steelyard.rpc.limits import RpcLimits
+from steelyard.rpc.market_servicer import MarketServicer
 from steelyard.rpc.page_tokens import PageTokens
+from steelyard.rpc.performance_servicer import PerformanceServicer
+from steelyard.rpc.portfolio_servicer import PortfolioServicer
+from steelyard.rpc.position_servicer import PositionServicer
 from steelyard.rpc.server import GrpcServer, ServerSettings, Services
+from steelyard.storage.accounts_admin import AccountRecords
 from steelyard.storage.build_chunks import PostgresChunkWork
 from steelyard.storage.build_sweep import PostgresSweep
+from steelyard.storage.builds import PostgresBuilds
 from steelyard.storage.database import Database, DatabaseLimits
+from steelyard.storage.event_reads import EventReads
+from steelyard.storage.fill_reads import FillReads
+from steelyard.storage.heads import HeadReads
+from steelyard.storage.imports import PostgresImports
+from steelyard.storage.instruments_admin import InstrumentRecords
 from steelyard.storage.ledger import PostgresLedger
+from steelyard.storage.marks import MarkTable
+from steelyard.storage.performance_reads import PerformanceReads
+from steelyard.storage.portfolio_reads import PortfolioReads
+from steelyard.storage.position_reads import PositionReads
+from steelyard.storage.trip_reads import TripReads
 from steelyard.telemetry.logs import Log
 
 
@@ -28,20 +60,89 @@ def system_clock() -> datetime:
     return datetime.now(UTC)
 
 
+class Operations:
+    """Every operation of the service on one database."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        jitter = random.random  # noqa: S311 - spreads retries, no secret
+        stale_after = settings.stale_after
+        heads = HeadReads(database)
+        reading = Reading(heads, system_clock)
+        self.record_fills = RecordFills(
+            PostgresLedger(database, system_clock), system_clock, new_accounts=new_accounts(settings), jitter=jitter
+        )
+        self.import_trades = ImportTrades(
+            store=PostgresImports(database),
+            reader=ParsedFiles(),
+            spool=SpoolFolder(),
+            clock=system_clock,
+            limits=_import_limits(settings),
+            patterns=AccountPatterns(time_zone=settings.account_time_zone),
+        )
+        self.read_fills = ReadFills(FillReads(database), reading)
+        self.read_positions = ReadPositions(
+            PositionReads(database), reading, clock=system_clock, stale_after=stale_after
+        )
+        self.read_trips = ReadTrips(TripReads(database), reading)
+        self.read_events = ReadEvents(EventReads(database), reading)
+        self.read_portfolio = ReadPortfolio(
+            PortfolioReads(database), reading, clock=system_clock, stale_after=stale_after
+        )
+        self.read_performance = ReadPerformance(PerformanceReads(database), reading, clock=system_clock)
+        self.apply_marks = ApplyMarks(MarkTable(database), clock=system_clock, stale_after=stale_after)
+        self.keep_accounts = KeepAccounts(AccountRecords(database), reading, jitter=jitter)
+        self.keep_instruments = KeepInstruments(InstrumentRecords(database), jitter=jitter)
+        self.builds = PostgresBuilds(database)
+        self.progress = ProgressFeed(self.builds)
+
+    def start(self) -> None:
+        """Begins to commit what is recorded."""
+        self.record_fills.start()
+
+    async def close(self) -> None:
+        """Commits what still waits."""
+        await self.record_fills.close()
+
+
+def servicers(operations: Operations, tokens: PageTokens) -> Services:
+    """What answers each service of the contract."""
+    positions = PositionServicer(
+        positions=operations.read_positions,
+        trips=operations.read_trips,
+        events=operations.read_events,
+        tokens=tokens,
+    )
+    return Services(
+        fills=FillServicer(
+            record=operations.record_fills,
+            read=operations.read_fills,
+            tell_position=positions.tell,
+            tokens=tokens,
+            clock=system_clock,
+        ),
+        positions=positions,
+        portfolio=PortfolioServicer(read=operations.read_portfolio),
+        performance=PerformanceServicer(read=operations.read_performance),
+        market=MarketServicer(
+            instruments=operations.keep_instruments, marks=operations.apply_marks, tokens=tokens, clock=system_clock
+        ),
+        admin=AdminServicer(accounts=operations.keep_accounts, tokens=tokens, clock=system_clock),
+    )
+
+
 class Service:
     """The gRPC service of one process on one database."""
 
     def __init__(self, settings: Settings, *, url: str, log: Log) -> None:
         """Raises `OSError` when the port cannot be had. Needs a running event loop."""
         self._database = Database(url, database_limits(settings))
-        self._record_fills = RecordFills(
-            PostgresLedger(self._database, system_clock),
-            system_clock,
-            new_accounts=new_accounts(settings),
-            jitter=random.random,  # noqa: S311 - spreads retries, no secret
+        self._operations = Operations(settings, self._database)
+        self.server = GrpcServer(
+            servicers(self._operations, PageTokens(_page_token_key(settings))),
+            settings=_server_settings(settings),
+            ping=self._database.ping,
+            log=log,
         )
-        self._tokens = PageTokens(_page_token_key(settings))
-        self.server = GrpcServer(Services(), settings=_server_settings(settings), ping=self._database.ping, log=log)
 
     @property
     def address(self) -> str:
@@ -50,7 +151,7 @@ class Service:
 
     async def start(self) -> None:
         """Answers calls from now on."""
-        self._record_fills.start()
+        self._operations.start()
         await self.server.start()
 
     async def wait(self) -> None:
@@ -61,7 +162,7 @@ class Service:
         """Takes no more calls, ends those under way, commits what was handed in, lets the store go; False when calls
         were cut off."""
         is_drained = await self.server.stop()
-        await self._record_fills.close()
+        await self._operations.close()
         await self._database.close()
         return is_drained
 
@@ -93,6 +194,16 @@ class Worker:
 def database_limits(settings: Settings) -> DatabaseLimits:
     """What bounds the use of the store."""
     return DatabaseLimits(pool_size=settings.pool_size, statement_timeout_ms=int(settings.statement_timeout_s * 1_000))
+
+
+def _import_limits(settings: Settings) -> ImportLimits:
+    return ImportLimits(
+        file_bytes_max=settings.import_file_mib * 1024 * 1024,
+        rows_max=settings.import_rows,
+        small_rows_max=settings.small_import_rows,
+        running_max=settings.imports_at_once,
+        build_timeout_s=settings.build_timeout_s,
+    )
 
 
 def new_accounts(settings: Settings) -> AccountRules:
