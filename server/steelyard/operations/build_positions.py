@@ -30,6 +30,8 @@ from steelyard.operations.building import (
 from steelyard.operations.fold_keys import BuildBook, FoldedKey, KeyFolder
 from steelyard.operations.ports import AccountRules, Clock, KeyChange, StoredPosition
 
+LANES = 2
+"""Batches worked on side by side."""
 BATCH_KEYS = 200
 BATCH_ENTRIES = 20_000
 """Keys and entries that share a transaction."""
@@ -56,8 +58,8 @@ class ChunkTransaction(Protocol):
         ...
 
 
-class ChunkSession(Protocol):
-    """A worker's hold on a chunk."""
+class Lane(Protocol):
+    """One of the ways in which a chunk's keys are worked on side by side."""
 
     def holding(self, keys: Sequence[PositionKey]) -> AbstractAsyncContextManager[None]:
         """Waits until no other build is at these keys, and keeps others off them."""
@@ -65,6 +67,14 @@ class ChunkSession(Protocol):
 
     def snapshot(self) -> AbstractAsyncContextManager[BuildBook]:
         """One consistent view of the book that holds nobody up."""
+        ...
+
+
+class ChunkSession(Protocol):
+    """A worker's hold on a chunk."""
+
+    def lane(self) -> AbstractAsyncContextManager[Lane]:
+        """A lane with a connection of its own."""
         ...
 
     def writing(self) -> AbstractAsyncContextManager[ChunkTransaction]:
@@ -118,7 +128,7 @@ class BuildPositions:
 
 
 class _ChunkRun:
-    """One pass over a chunk."""
+    """One pass over a chunk: two lanes take batch after batch, so that one folds while the other waits for the store."""
 
     def __init__(self, claim: ClaimedChunk, session: ChunkSession, clock: Clock) -> None:
         self._claim = claim
@@ -126,29 +136,40 @@ class _ChunkRun:
         self._clock = clock
         self._progress = ChunkProgress()
         self._is_wanted = True
-        self._folder = KeyFolder(claim, clock, on_entries=self._count)
-        self._counted = 0
-        self._planned = 0
+        self._is_late = False
+        self._batches = batches(claim.keys)
 
     async def all_keys(self) -> None:
         """Builds batch after batch until all are done, the build is cancelled, or its time is over."""
-        reporting = asyncio.ensure_future(self._report_regularly())
-        rest, error = KeyState.CANCELLED, None
+        lanes = [self._lane() for _ in range(min(LANES, len(self._claim.keys)))]
+        tasks = [asyncio.ensure_future(self._report_regularly()), asyncio.ensure_future(asyncio.gather(*lanes))]
         try:
-            for batch in batches(self._claim.keys):
-                if reporting.done():
-                    await reporting
-                if not self._is_wanted:
-                    break
-                if self._clock() >= self._claim.deadline:
-                    rest, error = KeyState.FAILED, BuildError("internal", "the build took longer than it may")
-                    break
-                await self._batch(batch)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            reporting.cancel()
-            await asyncio.wait([reporting])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
         await self._report()
+        await self._finish()
+
+    async def _finish(self) -> None:
+        rest, error = KeyState.CANCELLED, None
+        if self._is_late:
+            rest, error = KeyState.FAILED, BuildError("internal", "the build took longer than it may")
         await self._session.finish(rest=rest, error=error)
+
+    async def _lane(self) -> None:
+        async with self._session.lane() as lane:
+            for batch in self._batches:
+                self._is_late = self._is_late or self._clock() >= self._claim.deadline
+                if self._is_late or not self._is_wanted:
+                    return
+                await _BatchRun(self._claim, self._session, lane=lane, clock=self._clock, progress=self._progress).run(
+                    batch
+                )
 
     async def _report_regularly(self) -> None:
         failures = 0
@@ -163,21 +184,36 @@ class _ChunkRun:
                     raise
 
     async def _report(self) -> None:
-        told, self._progress = self._progress, ChunkProgress(current=self._progress.current)
-        if not await self._session.report(told):
+        if not await self._session.report(self._progress.taken()):
             self._is_wanted = False
 
+
+class _BatchRun:
+    """One batch of keys: locked, folded, written."""
+
+    def __init__(
+        self, claim: ClaimedChunk, session: ChunkSession, *, lane: Lane, clock: Clock, progress: ChunkProgress
+    ) -> None:
+        self._session = session
+        self._lane = lane
+        self._is_trial = claim.is_validate_only
+        self._progress = progress
+        self._folder = KeyFolder(claim, clock, on_entries=self._count)
+        self._planned = 0
+        self._counted = 0
+
     def _count(self, entries: int) -> None:
-        """Counts folded entries towards the key's planned ones, so that a key folded twice does not count twice."""
+        """Counts folded entries towards the batch's planned ones, so that a key folded twice does not count twice."""
         more = min(entries, self._planned - self._counted)
         self._counted += more
         self._progress.fills_done += more
 
-    async def _batch(self, batch: Sequence[PlannedKey]) -> None:
+    async def run(self, batch: Sequence[PlannedKey]) -> None:
+        """Builds the batch."""
         keys = [planned.key for planned in batch]
-        self._planned, self._counted = sum(planned.fills for planned in batch), 0
+        self._planned = sum(planned.fills for planned in batch)
         self._progress.current = keys[0]
-        async with self._session.holding(keys):
+        async with self._lane.holding(keys):
             try:
                 results = await self._build(keys)
             except (FenceLost, StoreUnavailable):
@@ -211,7 +247,7 @@ class _ChunkRun:
         waiting = list(keys)
         for attempt in range(1, TRIES_MAX + 1):
             if attempt <= OPTIMISTIC_TRIES:
-                async with self._session.snapshot() as book:
+                async with self._lane.snapshot() as book:
                     outcomes = await self._fold(book, waiting)
                 settled = await self._write(outcomes)
             else:
@@ -233,7 +269,7 @@ class _ChunkRun:
             self._progress.current = key
             rules = _rules(key, accounts, instruments)
             folded = await self._folder.fold(book, stored[key], rules=rules, trip_count=trips.get(key, 0))
-            outcomes.append(_outcome(folded, is_trial=self._claim.is_validate_only))
+            outcomes.append(_outcome(folded, is_trial=self._is_trial))
         return outcomes
 
     async def _write(self, outcomes: Sequence[_Outcome]) -> list[KeyResult]:
@@ -249,15 +285,13 @@ class _ChunkRun:
 
     async def _write_unmoved(self, transaction: ChunkTransaction, outcomes: Sequence[_Outcome]) -> None:
         await transaction.book.apply([outcome.change for outcome in outcomes if outcome.change is not None])
-        same = [
-            outcome
+        same = {
+            outcome.seen.key: outcome.seen.stale.touch
             for outcome in outcomes
-            if outcome.change is None and outcome.result.state is KeyState.SUCCEEDED and outcome.seen.stale is not None
-        ]
-        if same and not self._claim.is_validate_only:
-            await transaction.clear_stale(
-                {outcome.seen.key: outcome.seen.stale.touch for outcome in same if outcome.seen.stale is not None}
-            )
+            if outcome.change is None and outcome.seen.stale is not None and outcome.result.state is KeyState.SUCCEEDED
+        }
+        if same and not self._is_trial:
+            await transaction.clear_stale(same)
         await transaction.settle([outcome.result for outcome in outcomes])
 
     async def _fold_under_lock(self, key: PositionKey) -> list[KeyResult]:

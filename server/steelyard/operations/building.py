@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from steelyard.accounting.keys import Account, FillId, InstrumentName, PositionKey
@@ -250,7 +250,12 @@ class ChunkProgress:
     keys_failed: int = 0
     fills_done: int = 0
     current: PositionKey | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def taken(self) -> ChunkProgress:
+        """What is told now; counting goes on from zero."""
+        told = ChunkProgress(self.keys_done, self.keys_failed, self.fills_done, self.current)
+        self.keys_done = self.keys_failed = self.fills_done = 0
+        return told
 
 
 class BuildStore(Protocol):

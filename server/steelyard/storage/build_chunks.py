@@ -13,9 +13,10 @@ from decimal import Decimal
 from typing import Any, cast
 from uuid import UUID
 
+from steelyard.accounting.entries import Entry
 from steelyard.accounting.errors import FenceLost
 from steelyard.accounting.instruments import Instrument
-from steelyard.accounting.keys import InstrumentName, PositionKey
+from steelyard.accounting.keys import InstrumentName, OrderKey, PositionKey
 from steelyard.operations.building import (
     BuildError,
     BuildMode,
@@ -33,6 +34,7 @@ from steelyard.storage.build_ending import end_build
 from steelyard.storage.bulk import KEY, KEY_ORDER, Columns, arrays, unnested
 from steelyard.storage.codec import dumps, key_of
 from steelyard.storage.database import Connection, Database
+from steelyard.storage.entry_records import read_entry_records
 from steelyard.storage.ledger import PostgresTransaction
 
 LEASE_S = 8
@@ -111,6 +113,12 @@ class BuildTransaction(PostgresTransaction):
         """Records of instruments; a build makes none."""
         return await instruments.find_instruments(self.connection, names, is_making=False)
 
+    def entries(
+        self, key: PositionKey, *, start: OrderKey | None, inclusive: bool, end: OrderKey | None = None
+    ) -> AsyncIterator[Sequence[Entry]]:
+        """Live entries of a key in fold order, in batches; rows of the driver's own, made for millions."""
+        return read_entry_records(self.connection, key, start=start, inclusive=inclusive, end=end)
+
     async def trip_counts(self, keys: Sequence[PositionKey]) -> Mapping[PositionKey, int]:
         """How many round trips are stored of keys; those without any are left out."""
         rows = await self.connection.fetch(_TRIP_COUNTS, *arrays(sorted(keys), KEY))
@@ -148,22 +156,19 @@ class FencedTransaction:
             await self.book.connection.execute(_HOLD, *arrays(failed, KEY))
 
 
-class PostgresChunkSession:
-    """Fulfils the port `ChunkSession`."""
+class PostgresLane:
+    """Fulfils the port `Lane`; its connection holds the locks on keys."""
 
-    def __init__(self, database: Database, reader: Connection, *, claim: ClaimedChunk, clock: Clock) -> None:
-        self._database = database
+    def __init__(self, reader: Connection, clock: Clock) -> None:
         self._reader = reader
-        self._claim = claim
         self._clock = clock
 
     @asynccontextmanager
     async def holding(self, keys: Sequence[PositionKey]) -> AsyncIterator[None]:
         """Waits until no other build is at these keys, and keeps others off them."""
-        # All wait in one order, that of the hashes; however long the other build takes, it is worth the wait.
-        await self._reader.execute("SET lock_timeout = 0; SET statement_timeout = 0")
+        # All wait in one order, that of the hashes.
+        await self._reader.execute(_LOCK_KEYS, *arrays(sorted(keys), KEY))
         try:
-            await self._reader.execute(_LOCK_KEYS, *arrays(sorted(keys), KEY))
             yield
         finally:
             if not self._reader.is_closed():
@@ -174,6 +179,32 @@ class PostgresChunkSession:
         """One consistent view of the book that holds nobody up."""
         async with self._reader.transaction(isolation="repeatable_read", readonly=True):
             yield BuildTransaction(self._reader, self._clock, cause="build")
+
+
+class PostgresChunkSession:
+    """Fulfils the port `ChunkSession`."""
+
+    def __init__(self, database: Database, *, claim: ClaimedChunk, clock: Clock) -> None:
+        self._database = database
+        self._claim = claim
+        self._clock = clock
+
+    @asynccontextmanager
+    async def lane(self) -> AsyncIterator[PostgresLane]:
+        """A lane with a connection of its own."""
+        async with self._database.bare() as reader:
+            # However long another build is at a key, and however many entries a key has: that is worth the wait.
+            await reader.execute(
+                "SET lock_timeout = 0; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0"
+            )
+            try:
+                yield PostgresLane(reader, self._clock)
+            finally:
+                if not reader.is_closed():
+                    await reader.execute(
+                        "SELECT pg_advisory_unlock_all(); RESET lock_timeout; RESET statement_timeout; "
+                        "RESET idle_in_transaction_session_timeout"
+                    )
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[FencedTransaction]:
@@ -248,9 +279,8 @@ class PostgresChunkWork:
 
     @asynccontextmanager
     async def session(self, claim: ClaimedChunk) -> AsyncIterator[PostgresChunkSession]:
-        """A session for the chunk; its reading connection holds the locks on keys."""
-        async with self._database.bare() as reader:
-            yield PostgresChunkSession(self._database, reader, claim=claim, clock=self._clock)
+        """A session for the chunk."""
+        yield PostgresChunkSession(self._database, claim=claim, clock=self._clock)
 
 
 def _result_values(result: KeyResult) -> tuple[Any, ...]:

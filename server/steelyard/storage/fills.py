@@ -249,14 +249,15 @@ def _bounded(select: str, columns: str, *, start: str | None, has_end: bool) -> 
     return select
 
 
-def _entries_statement(*, start: str | None, has_end: bool) -> str:
+def entries_statement(*, start: str | None, has_end: bool) -> str:
+    """The live entries of a key in fold order, from `start` (">", ">=" a place, None: all) to an end that may be given."""
     fills = _bounded(_FILL_ENTRY, "executed_at, source_sequence, fill_id", start=start, has_end=has_end)
     others = _bounded(_ADJUSTMENT_ENTRY, "effective_at, source_sequence, adjustment_id", start=start, has_end=has_end)
     return f"({fills}) UNION ALL ({others}) ORDER BY 1, 2, 3"
 
 
 _ENTRIES = {
-    (start, has_end): _entries_statement(start=start, has_end=has_end)
+    (start, has_end): entries_statement(start=start, has_end=has_end)
     for start in (None, ">", ">=")
     for has_end in (False, True)
 }
