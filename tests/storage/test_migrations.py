@@ -15,14 +15,21 @@ ACCOUNT_TABLES = {
     "accounts",
     "adjustments",
     "checkpoints",
+    "discrepancies",
     "fill_attestations",
     "fill_revisions",
     "fills",
+    "inbox",
     "lots",
+    "order_feeds",
+    "order_states",
+    "outbox",
     "position_events",
     "positions",
+    "published_portfolios",
     "round_trips",
     "stale_keys",
+    "venue_reports",
 }
 
 

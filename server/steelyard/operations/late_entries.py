@@ -51,8 +51,7 @@ async def change_key(
     cause: Cause,
 ) -> tuple[KeyChange, bool]:
     """The change of a locked key, and whether its refold is still owed to the waiting caller."""
-    newest = stored.state.last
-    if stored.stale is None and past.entries and (newest is None or past.first > newest):
+    if stored.stale is None and past.entries and _is_newest(stored, past.first):
         return extend_key(stored, rules, entries=past.entries, cause=cause), False
     first, last = past.first, past.last
     if stored.stale is not None:
@@ -63,6 +62,11 @@ async def change_key(
     count = max(1, len(past.entries))
     await book.mark_stale({stored.key: StaleRange(first, last, count, 1, is_held=False, reason=past.reason)})
     return _deferred(stored, added=past.added, cause=cause), behind <= limits.waiting
+
+
+def _is_newest(stored: StoredPosition, place: OrderKey) -> bool:
+    newest, parked = stored.state.last, stored.parked
+    return (newest is None or place > newest) and (parked is None or place > parked)
 
 
 async def refold_stale(ledger: Ledger, key: PositionKey) -> None:

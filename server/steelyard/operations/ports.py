@@ -106,6 +106,8 @@ class StoredPosition:
     since_checkpoint: int
     pending: Pending = NOTHING_PENDING
     stale: StaleRange | None = None
+    parked: OrderKey | None = None
+    """The place of the venue's newest report that changed nothing: an entry to come by when an earlier one arrives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,8 @@ class KeyChange:
     """The `touch` of the stale range that this change has folded."""
     figures_state: FiguresState = FiguresState.CURRENT
     pending: Pending = NOTHING_PENDING
+    unparks: bool = False
+    """Whether the parked report changes something now, so that it stays an entry for good."""
 
 
 @dataclass(frozen=True, slots=True)

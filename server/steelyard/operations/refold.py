@@ -92,6 +92,19 @@ async def _fold_again(
     )
 
 
+async def state_before(
+    book: BookTransaction, *, stored: StoredPosition, rules: FoldRules, place: OrderKey
+) -> FoldState:
+    """What was held before a place of the fold; writes nothing."""
+    if stored.state.last is None or place > stored.state.last:
+        return stored.state
+    start, _ = await _plan(book, stored, first=place)
+    fold = start.fold(rules)
+    async for batch in book.entries(stored.key, start=start.from_order, inclusive=start.inclusive, end=place):
+        fold.feed(entry for entry in batch if entry.order < place)
+    return fold.state()
+
+
 async def _plan(
     book: BookTransaction, stored: StoredPosition, *, first: OrderKey
 ) -> tuple[checkpoints.RefoldStart, Sequence[RoundTrip]]:
@@ -150,4 +163,5 @@ def change_of(
         replace_checkpoints_from=drops_checkpoints_from,
         old_lots=stored.state.lots,
         clears_stale=None if stored.stale is None else stored.stale.touch,
+        unparks=stored.parked is not None and stored.parked.entry_id in fold.effective_reports,
     )

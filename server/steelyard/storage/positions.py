@@ -54,12 +54,18 @@ _STALE = ", ".join(
         *("entries", "touch", "is_held", "reason"),
     )
 )
+_PARKED = "v.parked_at, v.parked_sequence, v.parked_entry_id"
 _FIND = f"""
-SELECT p.*, {_STALE} FROM {unnested(KEY)} JOIN positions p USING ({KEY_ORDER})
+SELECT p.*, {_STALE}, {_PARKED} FROM {unnested(KEY)} JOIN positions p USING ({KEY_ORDER})
 LEFT JOIN stale_keys s ON s.account = p.account AND s.book = p.book AND s.instrument = p.instrument AND s.leg = p.leg
+LEFT JOIN venue_reports v ON v.account = p.account AND v.book = p.book AND v.instrument = p.instrument AND v.leg = p.leg
 """  # noqa: S608
 _FIND_AND_LOCK = f"{_FIND} ORDER BY p.account, p.book, p.instrument, p.leg FOR NO KEY UPDATE OF p"
-_FIND_STALE = f"SELECT n.*, {_STALE} FROM {unnested(KEY)} JOIN stale_keys s USING ({KEY_ORDER})"  # noqa: S608
+_FIND_BESIDE = f"""
+SELECT n.*, {_STALE}, {_PARKED} FROM {unnested(KEY)}
+LEFT JOIN stale_keys s USING ({KEY_ORDER}) LEFT JOIN venue_reports v USING ({KEY_ORDER})
+WHERE s.account IS NOT NULL OR v.account IS NOT NULL
+"""  # noqa: S608
 
 EVENT_FILLS_MAX = 100
 """Fill ids kept in one position event; a build applies many more, which its import or build names."""
@@ -84,21 +90,28 @@ async def find_positions(
     rows = await connection.fetch(_FIND_AND_LOCK if is_locking else _FIND, *arrays(wanted, KEY))
     found = {key_of(row): row for row in rows}
     missing = [key for key in wanted if key not in found]
-    stale = {}
+    beside = {}
     if missing:
-        stale = {key_of(row): row for row in await connection.fetch(_FIND_STALE, *arrays(missing, KEY))}
+        beside = {key_of(row): row for row in await connection.fetch(_FIND_BESIDE, *arrays(missing, KEY))}
     positions = {key: stored_of_row(row) for key, row in found.items()}
     for key in missing:
-        row = stale.get(key)
+        row = beside.get(key)
         positions[key] = StoredPosition(
             key,
             0,
             FoldState(),
             FiguresState.CURRENT,
             0,
-            stale=None if row is None else range_of_row(row, prefix="stale_"),
+            stale=None if row is None or row["stale_touch"] is None else range_of_row(row, prefix="stale_"),
+            parked=None if row is None else _parked(row),
         )
     return positions
+
+
+def _parked(row: Mapping[str, Any]) -> OrderKey | None:
+    if row["parked_at"] is None:
+        return None
+    return OrderKey(row["parked_at"], row["parked_sequence"], row["parked_entry_id"])
 
 
 def with_lots(stored: StoredPosition, lots: tuple[Lot, ...]) -> StoredPosition:
@@ -116,6 +129,7 @@ def stored_of_row(row: Mapping[str, Any]) -> StoredPosition:
         since_checkpoint=row["since_checkpoint"],
         pending=Pending(row["pending_quantity"], row["pending_fees"], row["pending_fills"]),
         stale=None if row["stale_touch"] is None else range_of_row(row, prefix="stale_"),
+        parked=_parked(row),
     )
 
 

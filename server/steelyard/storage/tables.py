@@ -264,3 +264,69 @@ requests = Table(
     *_required(BYTES, "body_hash", "response"),
     *_required(MOMENT, "created_at"),
 )
+inbox = Table(
+    "inbox",
+    metadata,
+    *_key("account", "source", "event_id"),
+    *_required(BYTES, "content_hash"),
+    *_required(MOMENT, "received_at"),
+)
+order_feeds = Table("order_feeds", metadata, *_key("account", "order_id"), *_required(TEXT, "feed"))
+order_states = Table(
+    "order_states",
+    metadata,
+    *_key("account", "order_id"),
+    *_key("filled_quantity", kind=AMOUNT),
+    *_required(AMOUNT, "average_price"),
+    *_optional(AMOUNT, "fees"),
+    *_required(MOMENT, "reached_at", "told_at"),
+    *_required(KEY_TEXT, "fill_id"),
+)
+venue_reports = Table(
+    "venue_reports",
+    metadata,
+    *_position_key(),
+    *_optional(MOMENT, "reported_at"),
+    *_required(INTEGER, "ties"),
+    *_optional(AMOUNT, "quantity", "average_price", "unrealized_pnl", "realized_pnl"),
+    *_required(TEXT, "source"),
+    *_required(MOMENT, "received_at"),
+    *_optional(MOMENT, "parked_at"),
+    *_optional(INTEGER, "parked_sequence"),
+    *_optional(KEY_TEXT, "parked_entry_id"),
+)
+discrepancies = Table(
+    "discrepancies",
+    metadata,
+    *_key("account"),
+    *_key("discrepancy_id", kind=ID),
+    *_key_columns(),
+    *_required(TEXT, "kind", "state"),
+    *_optional(TOTAL, "ours", "theirs"),
+    *_required(TEXT, "source"),
+    *_optional(MOMENT, "reported_at"),
+    *_required(NUMBER, "occurrences"),
+    *_required(MOMENT, "found_at", "last_seen_at"),
+    *_optional(MOMENT, "resolved_at"),
+)
+outbox = Table(
+    "outbox",
+    metadata,
+    *_key("account"),
+    *_key("seq", kind=NUMBER),
+    *_key("ordinal", kind=INTEGER),
+    *_required(INTEGER, "partition"),
+    *_required(TEXT, "topic"),
+    *_key_columns(),
+    *_optional(NUMBER, "version"),
+    *_optional(JSON, "body"),
+    *_optional(TEXT, "trace_id"),
+    *_required(MOMENT, "created_at"),
+)
+published_portfolios = Table(
+    "published_portfolios",
+    metadata,
+    *_key("account"),
+    *_required(NUMBER, "seq"),
+    *_required(MOMENT, "published_at"),
+)
