@@ -1,0 +1,164 @@
+"""Portfolios and performance through the cache: the same questions, the same answers, mostly without a read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from steelyard.accounting.errors import SteelyardError
+from steelyard.accounting.keys import Account, InstrumentName
+from steelyard.accounting.trading_calendar import monday_of
+from steelyard.operations.answer_form import AnswerForm
+from steelyard.operations.cached_answers import CachedAnswers, CachedAnswersFigures
+from steelyard.operations.caching import Cache, Question
+from steelyard.operations.newest_heads import NewestHeads
+from steelyard.operations.ports import Clock
+from steelyard.operations.read_performance import PerformanceFilter, PerformanceRead, ReadPerformance
+from steelyard.operations.read_portfolio import PortfolioView, ReadPortfolio
+from steelyard.operations.reading import AS_IT_IS, Answer, Freshness
+
+PORTFOLIO_TTL_S = 5.0
+"""Also what a new mark may wait for until a portfolio shows it."""
+DAILY_TTL_S = 45.0
+WEEKLY_TTL_S = 60.0
+WARMED_MAX = 100
+"""Accounts whose portfolios are read at the start."""
+WARMING_S = 5.0
+"""How long that may take."""
+WARMED_AT_ONCE = 4
+
+
+class CachedPortfolio:
+    """Answers like `ReadPortfolio`; exposure and PnL are parts of the same answer."""
+
+    def __init__(
+        self, read: ReadPortfolio, cache: Cache, *, heads: NewestHeads, clock: Clock, ttl_s: float = PORTFOLIO_TTL_S
+    ) -> None:
+        self._read = read
+        self._answers: CachedAnswers[PortfolioView] = CachedAnswers(
+            cache, heads, form=AnswerForm(PortfolioView), ttl_s=ttl_s, clock=clock
+        )
+
+    @property
+    def figures(self) -> CachedAnswersFigures:
+        """What became of the questions so far."""
+        return self._answers.figures
+
+    async def get(
+        self,
+        *,
+        accounts: Sequence[Account] = (),
+        instruments: Sequence[InstrumentName] = (),
+        has_positions: bool = False,
+        freshness: Freshness = AS_IT_IS,
+        max_staleness: timedelta | None = None,
+    ) -> Answer[PortfolioView]:
+        """The portfolio as of the newest commits known; its prices may be some seconds old.
+
+        With `max_staleness` the last known figures, up to that age, when the store is away.
+        """
+        question = _portfolio_question(accounts, instruments, has_positions=has_positions)
+
+        async def read(fresh: Freshness) -> Answer[PortfolioView]:
+            return await self._read.get(
+                accounts=accounts, instruments=instruments, has_positions=has_positions, freshness=fresh
+            )
+
+        return await self._answers.answer(question, read=read, freshness=freshness, max_staleness=max_staleness)
+
+    async def warm(self, accounts: Sequence[Account], *, within_s: float = WARMING_S) -> int:
+        """Reads the portfolios of accounts, everybody's first, and tells how many there was time for. Never fails."""
+        waiting: list[tuple[Account, ...]] = [(), *((account,) for account in accounts[:WARMED_MAX])]
+        waiting.reverse()
+        before = self.figures.warmed
+
+        async def warm_next() -> None:
+            while waiting:
+                await self._warm_one(waiting.pop())
+
+        try:
+            async with asyncio.timeout(within_s):
+                await asyncio.gather(*(warm_next() for _ in range(WARMED_AT_ONCE)))
+        except (TimeoutError, SteelyardError):
+            waiting.clear()
+        return self.figures.warmed - before
+
+    async def _warm_one(self, accounts: tuple[Account, ...]) -> None:
+        question = _portfolio_question(accounts, (), has_positions=False)
+        await self._answers.warm(question, read=lambda fresh: self._read.get(accounts=accounts, freshness=fresh))
+
+    async def close(self) -> None:
+        """Ends reads under way."""
+        await self._answers.close()
+
+
+class CachedPerformance:
+    """Answers like `ReadPerformance`."""
+
+    def __init__(
+        self,
+        read: ReadPerformance,
+        cache: Cache,
+        *,
+        heads: NewestHeads,
+        clock: Clock,
+        daily_ttl_s: float = DAILY_TTL_S,
+        weekly_ttl_s: float = WEEKLY_TTL_S,
+    ) -> None:
+        self._read = read
+        form: AnswerForm[PerformanceRead] = AnswerForm(PerformanceRead)
+        self._daily = CachedAnswers(cache, heads, form=form, ttl_s=daily_ttl_s, clock=clock)
+        self._weekly = CachedAnswers(cache, heads, form=form, ttl_s=weekly_ttl_s, clock=clock)
+
+    @property
+    def figures(self) -> tuple[CachedAnswersFigures, CachedAnswersFigures]:
+        """What became of the questions about days and about weeks so far."""
+        return self._daily.figures, self._weekly.figures
+
+    async def daily(self, wanted: PerformanceFilter, *, freshness: Freshness = AS_IT_IS) -> Answer[PerformanceRead]:
+        """One trading day. Raises `InvalidField` for a zone that is none or a day that no calendar reaches."""
+        meant = await self._read.resolve(wanted)
+        return await self._answer(self._daily, meant, kind="daily", ask=self._read.daily, freshness=freshness)
+
+    async def weekly(self, wanted: PerformanceFilter, *, freshness: Freshness = AS_IT_IS) -> Answer[PerformanceRead]:
+        """The trading week that holds a day, Monday to Monday. Raises `InvalidField` like `daily`."""
+        meant = await self._read.resolve(wanted)
+        assert meant.day is not None
+        meant = replace(meant, day=monday_of(meant.day))
+        return await self._answer(self._weekly, meant, kind="weekly", ask=self._read.weekly, freshness=freshness)
+
+    async def _answer(
+        self,
+        answers: CachedAnswers[PerformanceRead],
+        meant: PerformanceFilter,
+        *,
+        kind: str,
+        ask: Callable[..., Awaitable[Answer[PerformanceRead]]],
+        freshness: Freshness,
+    ) -> Answer[PerformanceRead]:
+        return await answers.answer(
+            _performance_question(meant, kind=kind), read=lambda fresh: ask(meant, freshness=fresh), freshness=freshness
+        )
+
+    async def close(self) -> None:
+        """Ends reads under way."""
+        await self._daily.close()
+        await self._weekly.close()
+
+
+def _portfolio_question(
+    accounts: Sequence[Account], instruments: Sequence[InstrumentName], *, has_positions: bool
+) -> Question:
+    terms = ("positions" if has_positions else "sums", *sorted(set(instruments)))
+    return Question("portfolio", terms, tuple(sorted(set(accounts))))
+
+
+def _performance_question(meant: PerformanceFilter, *, kind: str) -> Question:
+    assert meant.day is not None
+    assert meant.day_rule is not None
+    # Texts of filters are told apart by their place, absent ones from empty ones by the sign before them.
+    filters = ("-" if each is None else f"={each}" for each in (meant.book, meant.instrument))
+    terms = (meant.day.isoformat(), *filters, repr(meant.day_rule))
+    return Question(f"{kind}_performance", terms, tuple(sorted(set(meant.accounts))))
