@@ -1,0 +1,141 @@
+"""Redis as a cache that may be down, slow or wiped: then a get is a miss, at most `timeout_s` later."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
+
+from steelyard.cache.breaker import Breaker
+from steelyard.cache.figures import CacheFigures
+from steelyard.cache.sealing import seal, unseal
+
+TIMEOUT_S = 0.05
+"""What a call may take, connecting included."""
+CONNECTIONS_MAX = 16
+CALLS_MAX = 64
+"""Gets and puts under way or waiting for a connection; beyond that a get is a miss and a put is dropped."""
+VALUE_BYTES_MAX = 4 << 20
+"""Larger values are not kept."""
+
+R = TypeVar("R")
+
+
+class RedisCache:
+    """Fulfils `caching.Cache`."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str,
+        key: bytes = b"",
+        timeout_s: float = TIMEOUT_S,
+        breaker: Breaker | None = None,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`namespace` tells apart what shares a Redis: one for each database and its restored copies. `key` is the
+        service's own secret; with it only what the service wrote is believed. Connects when first used.
+        """
+        self.figures = CacheFigures()
+        self._namespace = namespace
+        self._key = key
+        self._timeout_s = timeout_s
+        self._now_s = now_s
+        self._breaker = breaker or Breaker(now_s)
+        self._redis = Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            max_connections=CALLS_MAX + 1,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,  # no greeting to wait for before the first call
+            driver_info=None,
+        )
+        self._connections = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._under_way = 0
+        self._puts: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether Redis failed so often that it is not asked for the moment."""
+        return self._breaker.is_open
+
+    async def get(self, name: str) -> bytes | None:
+        """What was put under exactly this name; None for a miss, whatever its reason. Raises nothing."""
+        full_name = self._full(name)
+        begun_s = self._now_s()
+        tried, sealed = await self._try(lambda: self._redis.get(full_name))
+        if tried:
+            self.figures.gets.add(self._now_s() - begun_s)
+        value = None
+        if isinstance(sealed, bytes):
+            value = unseal(full_name, sealed, key=self._key)
+            self.figures.garbled += value is None
+        self.figures.hits += value is not None
+        self.figures.misses += value is None
+        return value
+
+    def put(self, name: str, value: bytes, *, ttl_s: float) -> None:
+        """Begins to keep a value; a failure is only counted."""
+        if len(value) > VALUE_BYTES_MAX or self._under_way >= CALLS_MAX:
+            self.figures.puts_lost += 1
+            return
+        task = asyncio.create_task(self._put(self._full(name), value, ttl_s=ttl_s))
+        self._puts.add(task)
+        task.add_done_callback(self._puts.discard)
+
+    async def settled(self) -> None:
+        """Waits for the puts that have begun."""
+        await asyncio.gather(*self._puts)
+
+    async def close(self) -> None:
+        """Gives up what is under way, and the connections."""
+        for task in tuple(self._puts):
+            task.cancel()
+        await asyncio.gather(*self._puts, return_exceptions=True)
+        await self._redis.aclose()
+
+    def _full(self, name: str) -> str:
+        return f"steelyard:{self._namespace}:{name}"
+
+    async def _put(self, full_name: str, value: bytes, *, ttl_s: float) -> None:
+        sealed = seal(full_name, value, key=self._key)
+        _, answer = await self._try(lambda: self._redis.set(full_name, sealed, px=max(1, round(ttl_s * 1_000))))
+        self.figures.puts += bool(answer)
+        self.figures.puts_lost += not answer
+
+    async def _try(self, call: Callable[[], Awaitable[R]]) -> tuple[bool, R | None]:
+        """Whether the call was made, and what it gave, None where it failed."""
+        figures = self.figures
+        if self._under_way >= CALLS_MAX:
+            figures.busy += 1
+            return False, None
+        if not self._breaker.may_try():
+            figures.skipped += 1
+            return False, None
+        self._under_way += 1
+        try:
+            async with asyncio.timeout(self._timeout_s), self._connections:
+                answer = await call()
+        except (TimeoutError, RedisError, OSError, ValueError) as error:
+            is_late = isinstance(error, (TimeoutError, RedisTimeout))
+            figures.timeouts += is_late
+            figures.errors += not is_late
+            self._failed()
+            return True, None
+        finally:
+            self._under_way -= 1
+        self._breaker.succeeded()
+        return True, answer
+
+    def _failed(self) -> None:
+        self._breaker.failed()
+        self.figures.times_opened = self._breaker.times_opened

@@ -1,0 +1,31 @@
+"""A cache on a real Redis, before a book on a real PostgreSQL."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from steelyard.cache.redis_cache import RedisCache
+from tests.cache.desk import Desk
+from tests.questions.books import Book
+from tests.support.redis import RedisServer, redis_process, redis_server
+
+__all__ = ["redis_process", "redis_server"]
+
+
+@pytest.fixture
+async def cache(redis_server: RedisServer) -> AsyncIterator[RedisCache]:
+    """An empty cache."""
+    opened = RedisCache(redis_server.url, namespace="test")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def desk(database_url: str, cache: RedisCache) -> AsyncIterator[Desk]:
+    """A book that is asked through the cache."""
+    book = Book(database_url)
+    await book.begin()
+    opened = Desk(book, cache)
+    yield opened
+    await opened.close()
+    await book.close()
