@@ -4,23 +4,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from uuid import uuid4
 
 from steelyard.accounting.entries import (
     Adjustment,
     AdjustmentKind,
-    Entry,
     Fill,
     Side,
-    entry_of_adjustment,
-    entry_of_fill,
 )
-from steelyard.accounting.fold import Fold, FoldRules
 from steelyard.accounting.keys import Account, FillId, InstrumentName, Leg, PositionKey
 from steelyard.accounting.keys import Book as BookName
+from steelyard.operations.apply_fills import FillReceipt, WriteOptions
 from steelyard.operations.apply_marks import ApplyMarks
 from steelyard.operations.keep_accounts import KeepAccounts
 from steelyard.operations.keep_instruments import KeepInstruments
-from steelyard.operations.ports import AccountRules, Commit, KeyChange, OpenTransaction, StaleRange
+from steelyard.operations.ports import AccountRules, Commit
 from steelyard.operations.read_events import ReadEvents
 from steelyard.operations.read_fills import ReadFills
 from steelyard.operations.read_performance import ReadPerformance
@@ -28,7 +26,7 @@ from steelyard.operations.read_portfolio import ReadPortfolio
 from steelyard.operations.read_positions import ReadPositions
 from steelyard.operations.read_trips import ReadTrips
 from steelyard.operations.reading import Reading
-from steelyard.operations.refold import BEGINNING
+from steelyard.operations.record_fills import RecordFills, RequestIdentity
 from steelyard.storage.accounts_admin import AccountRecords
 from steelyard.storage.database import Database, DatabaseLimits
 from steelyard.storage.event_reads import EventReads
@@ -114,7 +112,6 @@ class Book:
 
     def __init__(self, url: str) -> None:
         self.now = NOW
-        self._entries: dict[PositionKey, list[Entry]] = {}
         self.database = Database(url, DatabaseLimits(pool_size=4))
         self.ledger = PostgresLedger(self.database, self.clock)
         self.reading = Reading(HeadReads(self.database), self.clock)
@@ -150,66 +147,23 @@ class Book:
         await self.database.close()
 
     async def record(self, *fills: Fill, rules: AccountRules | None = None) -> Sequence[Commit]:
-        """Records fills and folds their keys from the start, in one transaction."""
-        keys = sorted({each.key for each in fills})
-        async with self.ledger.transaction(cause="fill") as book:
-            make = rules or AccountRules(Account("desk"))
-            accounts = await book.accounts({of.account for of in keys}, make=make)
-            records = await book.instruments({of.instrument for of in keys})
-            await book.insert_fills(fills, records)
-            for each in fills:
-                self._entries.setdefault(each.key, []).append(entry_of_fill(each, records[each.key.instrument]))
-            rules_of = {of: FoldRules(records[of.instrument], of.leg, accounts[of.account].lot_method) for of in keys}
-            await self._fold(book, rules=rules_of, fills=fills)
-        return book.commits
+        """Records fills in one transaction; unknown accounts are made by these rules."""
+        writer = RecordFills(self.ledger, self.clock, new_accounts=rules or AccountRules(Account("desk")))
+        writer.start()
+        result = await writer.record_batch(fills)
+        await writer.close()
+        assert all(isinstance(item, FillReceipt) for item in result.items), result.items
+        return result.commits
 
     async def adjust(self, adjustment: Adjustment) -> Sequence[Commit]:
-        """Records an adjustment and folds its key."""
-        of = adjustment.key
-        async with self.ledger.transaction(cause="adjustment") as book:
-            accounts = await book.accounts({of.account}, make=AccountRules(of.account))
-            records = await book.instruments({of.instrument})
-            await book.insert_adjustment(adjustment)
-            self._entries.setdefault(of, []).append(entry_of_adjustment(adjustment))
-            rule = FoldRules(records[of.instrument], of.leg, accounts[of.account].lot_method)
-            await self._fold(book, rules={of: rule})
-        return book.commits
-
-    async def _fold(
-        self, book: OpenTransaction, *, rules: Mapping[PositionKey, FoldRules], fills: Sequence[Fill] = ()
-    ) -> None:
-        stored = await book.lock_positions(rules)
-        changes = []
-        for of, rule in rules.items():
-            fold = Fold(rule)
-            fold.feed(sorted(self._entries[of]))
-            ids = [each.fill_id for each in fills if each.key == of]
-            changes.append(
-                KeyChange(
-                    key=of,
-                    expected_version=stored[of].version,
-                    state=fold.state(),
-                    cause="fill" if ids else "adjustment",
-                    cause_id=ids[0] if ids else None,
-                    fill_ids=ids,
-                    fill_count=len(ids),
-                    since_checkpoint=0,
-                    trips=fold.drain()[0],
-                    replace_trips_from=BEGINNING,
-                    replace_checkpoints_from=BEGINNING,
-                    old_lots=stored[of].state.lots,
-                    clears_stale=stale.touch if (stale := stored[of].stale) is not None else None,
-                )
-            )
-        await book.apply(changes)
+        """Records an adjustment."""
+        writer = RecordFills(self.ledger, self.clock, new_accounts=AccountRules(Account("desk")))
+        return (await writer.adjust(adjustment, request=RequestIdentity(uuid4(), b"adjust"))).commits
 
     async def store_only(self, *fills: Fill) -> None:
-        """Records fills without folding them: they lie in the stale range of their key."""
-        async with self.ledger.transaction(cause="fill") as book:
-            records = await book.instruments({each.key.instrument for each in fills})
-            await book.insert_fills(fills, records)
-            await book.mark_stale({each.key: StaleRange(each.order, each.order, 1, 1, is_held=True) for each in fills})
-            await book.touch({each.account for each in fills})
+        """Records fills without folding them: they wait for a build of their key."""
+        writer = RecordFills(self.ledger, self.clock, new_accounts=AccountRules(Account("desk")))
+        await writer.record_batch(fills, options=WriteOptions(is_auto_update=False))
 
     async def mark(self, **prices: str) -> None:
         """Sets marks as of now."""
