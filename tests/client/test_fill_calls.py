@@ -28,7 +28,7 @@ from steelyard.client import (
     UnknownInstrument,
     VersionMismatch,
 )
-from tests.client.desk import NOW, START, make_fill
+from tests.client.desk import START, make_fill, now
 
 KEY = PositionKey("desk", "MNQ SEP25")
 REQUEST = "00000000-0000-4000-8000-00000000000"
@@ -64,7 +64,7 @@ async def test_the_same_id_with_other_content_is_a_conflict(desk: Steelyard) -> 
         ({"price": Decimal(-1)}, "fill.price"),
         ({"fill_id": ""}, "fill.fill_id"),
         ({"instrument": "mnq"}, "fill.instrument"),
-        ({"executed_at": NOW + timedelta(minutes=6)}, "fill.executed_at"),
+        ({"executed_at": now() + timedelta(hours=1)}, "fill.executed_at"),
         ({"executed_at": datetime(1969, 12, 31, tzinfo=UTC)}, "fill.executed_at"),
     ],
 )
@@ -121,7 +121,7 @@ async def test_each_fill_of_a_batch_has_its_result_in_its_place(desk: Steelyard)
         make_fill(3, quantity="0"),
         make_fill(4, instrument="NOBODY KNOWS"),
         make_fill(1, price="1"),
-        make_fill(5, executed_at=NOW + timedelta(days=1)),
+        make_fill(5, executed_at=now() + timedelta(days=1)),
     ]
     outcome = await desk.batch_record_fills(batch)
     told = [

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from google.rpc import error_details_pb2
 
-from steelyard.rpc.server import GrpcServer
-from tests.client.desk import fill_service
+from steelyard.app.assembly import Service
+from tests.client.desk import serving_book
 
 ROOT = Path(__file__).resolve().parents[2]
 FILL = {
@@ -45,8 +45,8 @@ def node_tools() -> Path:
 
 
 @pytest.fixture
-async def server(database_url: str) -> AsyncIterator[GrpcServer]:
-    async with fill_service(database_url) as server:
+async def server(database_url: str) -> AsyncIterator[Service]:
+    async with serving_book(database_url) as server:
         yield server
 
 
@@ -59,14 +59,14 @@ async def run(*command: str | Path) -> tuple[int, str, str]:
     return process.returncode or 0, out.decode(), errors.decode()
 
 
-async def curl(tools: Path, server: GrpcServer, method: str, request: dict[str, Any]) -> tuple[int, str, str]:
+async def curl(tools: Path, server: Service, method: str, request: dict[str, Any]) -> tuple[int, str, str]:
     return await run(
         tools / "buf", "curl", "--http2-prior-knowledge", "--protocol", "grpc",
         "-d", json.dumps(request), f"http://{server.address}/{method}",
     )  # fmt: skip
 
 
-async def test_buf_curl_finds_the_services_by_reflection(node_tools: Path, server: GrpcServer) -> None:
+async def test_buf_curl_finds_the_services_by_reflection(node_tools: Path, server: Service) -> None:
     status, out, errors = await run(
         node_tools / "buf", "curl", "--http2-prior-knowledge", "--protocol", "grpc", "--list-services",
         f"http://{server.address}",
@@ -75,7 +75,7 @@ async def test_buf_curl_finds_the_services_by_reflection(node_tools: Path, serve
     assert {"steelyard.v1.FillService", "grpc.health.v1.Health"} <= set(out.split())
 
 
-async def test_buf_curl_records_and_lists_a_fill(node_tools: Path, server: GrpcServer) -> None:
+async def test_buf_curl_records_and_lists_a_fill(node_tools: Path, server: Service) -> None:
     status, out, errors = await curl(node_tools, server, "steelyard.v1.FillService/RecordFill", {"fill": FILL})
     assert status == 0, errors
     assert json.loads(out)["receipt"]["version"] == "1"
@@ -85,7 +85,7 @@ async def test_buf_curl_records_and_lists_a_fill(node_tools: Path, server: GrpcS
     assert {name: listed[name] for name in FILL} == FILL
 
 
-async def test_buf_curl_shows_the_reason_of_an_error(node_tools: Path, server: GrpcServer) -> None:
+async def test_buf_curl_shows_the_reason_of_an_error(node_tools: Path, server: Service) -> None:
     await curl(node_tools, server, "steelyard.v1.FillService/RecordFill", {"fill": FILL})
     other = {"fill": {**FILL, "price": "1"}}
     status, _, errors = await curl(node_tools, server, "steelyard.v1.FillService/RecordFill", other)
@@ -96,13 +96,13 @@ async def test_buf_curl_shows_the_reason_of_an_error(node_tools: Path, server: G
     assert (info.reason, info.domain, info.metadata["fill_id"]) == ("FILL_CONFLICT", "steelyard", "curl-1")
 
 
-async def test_buf_curl_asks_for_health(node_tools: Path, server: GrpcServer) -> None:
+async def test_buf_curl_asks_for_health(node_tools: Path, server: Service) -> None:
     status, out, errors = await curl(node_tools, server, "grpc.health.v1.Health/Check", {})
     assert status == 0, errors
     assert json.loads(out) == {"status": "SERVING"}
 
 
-async def test_a_node_client_records_lists_and_sees_errors(node_tools: Path, server: GrpcServer) -> None:
+async def test_a_node_client_records_lists_and_sees_errors(node_tools: Path, server: Service) -> None:
     script = Path(__file__).with_name("interop_client.js")
     status, out, errors = await run(
         "node", script, server.address, node_tools.parent, ROOT / "protos", ROOT / "third_party"
