@@ -1,0 +1,77 @@
+"""The question services behind a real server, and the stubs to call them with."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc.aio
+from google.rpc import error_details_pb2, status_pb2
+
+from steelyard.rpc.admin_servicer import AdminServicer
+from steelyard.rpc.market_servicer import MarketServicer
+from steelyard.rpc.page_tokens import PageTokens
+from steelyard.rpc.performance_servicer import PerformanceServicer
+from steelyard.rpc.portfolio_servicer import PortfolioServicer
+from steelyard.rpc.position_servicer import PositionServicer
+from steelyard.rpc.server import GrpcServer, ServerSettings, Services
+from steelyard.rpc.status import DETAILS_TRAILER
+from steelyard.telemetry.logs import json_log
+from steelyard.v1 import (
+    admin_service_pb2_grpc,
+    market_service_pb2_grpc,
+    performance_service_pb2_grpc,
+    portfolio_service_pb2_grpc,
+    position_service_pb2_grpc,
+)
+from tests.questions.books import Book
+
+
+class Wire:
+    """A channel to the services, and a stub of each."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.positions = position_service_pb2_grpc.PositionServiceStub(channel)
+        self.portfolio = portfolio_service_pb2_grpc.PortfolioServiceStub(channel)
+        self.performance = performance_service_pb2_grpc.PerformanceServiceStub(channel)
+        self.market = market_service_pb2_grpc.MarketServiceStub(channel)
+        self.admin = admin_service_pb2_grpc.AdminServiceStub(channel)
+
+
+def services(book: Book) -> Services:
+    """The servicers of every question."""
+    tokens = PageTokens(b"a key of sixteen bytes or more")
+    return Services(
+        positions=PositionServicer(positions=book.positions, trips=book.trips, events=book.events, tokens=tokens),
+        portfolio=PortfolioServicer(read=book.portfolio),
+        performance=PerformanceServicer(read=book.performance),
+        market=MarketServicer(instruments=book.instruments, marks=book.marks, tokens=tokens, clock=book.clock),
+        admin=AdminServicer(accounts=book.accounts, tokens=tokens, clock=book.clock),
+    )
+
+
+@asynccontextmanager
+async def wired(book: Book) -> AsyncIterator[Wire]:
+    """A server on a free port."""
+    server = GrpcServer(
+        services(book),
+        settings=ServerSettings(port=0, drain_wait_s=0),
+        ping=book.database.ping,
+        log=json_log(level="error"),
+    )
+    await server.start()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        yield Wire(channel)
+    await server.stop()
+
+
+def reason(error: grpc.aio.AioRpcError) -> tuple[str, list[str]]:
+    """The reason of a refusal, and the fields it names."""
+    trailers = dict(error.trailing_metadata() or ())
+    status = status_pb2.Status.FromString(bytes(trailers[DETAILS_TRAILER]))
+    found, fields = "", []
+    for detail in status.details:
+        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        if detail.Unpack(info):
+            found = info.reason
+        if detail.Unpack(bad):
+            fields += [violation.field for violation in bad.field_violations]
+    return found, fields
