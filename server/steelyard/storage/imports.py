@@ -190,7 +190,7 @@ class ImportSession:
         """
         with translated():
             if plan.is_validate_only and not self._connection.is_in_transaction():
-                await self._connection.execute("BEGIN")
+                await self._connection.transaction().start()
             for attempt in range(1, PART_ATTEMPTS + 1):
                 try:
                     async with self._connection.transaction():
