@@ -53,8 +53,13 @@ async def ask(steelyard: Steelyard) -> Answers:
         own = [trip async for trip in steelyard.list_round_trips(account.account, page_size=PAGE)]
         trips.extend(own)
         days.extend([day async for day in _days(steelyard, own, zone=account.time_zone)])
-    trips.sort(key=lambda trip: (trip.key.account, trip.key.instrument, trip.opened_at, trip.key.book, trip.trip_id))
-    return Answers(positions, trips, days)
+    return Answers(positions, sorted(trips, key=_place), days)
+
+
+def _place(trip: RoundTrip) -> tuple[str, str, datetime, datetime, str, str]:
+    # Of two that open in the same second the one that ended first was first.
+    closed_at = trip.closed_at or datetime.max.replace(tzinfo=UTC)
+    return trip.key.account, trip.key.instrument, trip.opened_at, closed_at, trip.key.book, trip.trip_id
 
 
 async def _days(steelyard: Steelyard, trips: Sequence[RoundTrip], *, zone: str) -> Any:

@@ -71,7 +71,7 @@ def trips_table(trips: Sequence[RoundTrip]) -> Table:
     sums += [number(sum((trip.entered_quantity for trip in trips), Decimal(0))), "", ""]
     for name in ("gross_realized_pnl", "fees", "net_realized_pnl"):
         sums.append(money(sum((getattr(trip, name) for trip in trips), Decimal(0))))
-    sums.append(f"{sum(trip.fill_count for trip in trips):,}")
+    sums.append("")
     for column, text in zip(table.columns, sums, strict=True):
         column.footer = text
     return table
@@ -83,7 +83,8 @@ def exposure_table(currency: CurrencyExposure) -> Table:
     for name in ("exposure", "open"):
         table.add_column(name, justify="right")
     for group in currency.by_instrument:
-        table.add_row(group.name, money(group.exposure), str(group.open_count))
+        if group.open_count:
+            table.add_row(group.name, money(group.exposure), str(group.open_count))
     table.add_section()
     table.add_row("long", money(currency.long_exposure), str(currency.long_count))
     table.add_row("short", money(currency.short_exposure), str(currency.short_count))
