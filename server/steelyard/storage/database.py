@@ -7,6 +7,7 @@ translate driver errors.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -90,8 +91,13 @@ class Database:
         """A driver connection of the pool without a transaction; the caller begins and ends his own."""
         with translated():
             async with self.engine.connect() as connection:
-                raw = await connection.get_raw_connection()
-                yield cast(Any, raw.driver_connection)
+                raw = cast(Any, (await connection.get_raw_connection()).driver_connection)
+                try:
+                    yield raw
+                except asyncio.CancelledError:
+                    # A BEGIN that was cut off may have begun all the same: nobody may get this connection again.
+                    raw.terminate()
+                    raise
 
     async def ping(self) -> None:
         """Raises `StoreUnavailable` when the store does not answer."""
@@ -104,6 +110,7 @@ class Database:
 
 
 def _refuse_closed(_connection: Any, record: Any, _proxy: Any) -> None:
-    """Keeps the pool from handing out what a restart of the store has cut: bare use does not tell it."""
-    if record.driver_connection.is_closed():
+    """Keeps the pool from handing out what a restart of the store has cut, or what stands in somebody's transaction: bare
+    use does not tell it."""
+    if record.driver_connection.is_closed() or record.driver_connection.is_in_transaction():
         raise InvalidatePoolError
