@@ -1,0 +1,41 @@
+"""Log lines are JSON objects that a machine reads; what must not be told is not in them."""
+
+from __future__ import annotations
+
+import io
+import json
+
+from steelyard.telemetry.logs import json_log, silent_log
+
+
+def test_a_line_is_one_json_object_with_event_level_time_and_fields() -> None:
+    stream = io.StringIO()
+    json_log(stream=stream).info("rpc", method="/a/B", duration_ms=1.5)
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["level"], line["method"], line["duration_ms"]) == ("rpc", "info", "/a/B", 1.5)
+    assert line["at"].endswith("Z")
+
+
+def test_lines_below_the_level_are_not_written() -> None:
+    stream = io.StringIO()
+    log = json_log(level="warning", stream=stream)
+    log.debug("quiet")
+    log.info("quiet")
+    log.warning("loud")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["loud"]
+
+
+def test_an_exception_is_told_with_its_frames_but_without_their_values() -> None:
+    stream = io.StringIO()
+    secret = "".join(("12", "34"))
+    try:
+        raise RuntimeError("it broke")
+    except RuntimeError as error:
+        json_log(stream=stream).error("rpc_bug", exc_info=error)
+    assert secret not in stream.getvalue()
+    (told,) = json.loads(stream.getvalue())["exception"]
+    assert (told["exc_type"], told["exc_value"]) == ("RuntimeError", "it broke")
+
+
+def test_a_silent_log_writes_nothing() -> None:
+    silent_log().error("nobody hears it", password="1234")
