@@ -1,27 +1,20 @@
 """Questions as clients ask them: through a real channel, with the contract's texts, tokens and reasons."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
-import grpc.aio
 import pytest
 from google.type.date_pb2 import Date
 
 from steelyard.accounting.keys import trip_id
 from steelyard.rpc import encode
+from steelyard.rpc.position_servicer import PositionServicer
 from steelyard.v1 import (
     admin_pb2,
     common_pb2,
     market_pb2,
     position_pb2,
     round_trip_pb2,
-)
-from steelyard.v1 import (
-    admin_service_pb2 as admin,
-)
-from steelyard.v1 import (
-    market_service_pb2 as market,
 )
 from steelyard.v1 import (
     performance_service_pb2 as performance,
@@ -32,35 +25,8 @@ from steelyard.v1 import (
 from steelyard.v1 import (
     position_service_pb2 as position,
 )
-from tests.questions.books import NOW, Book, fill, funding, key
-from tests.questions.wire import Wire, reason, wired
-
-MNQ = key("MNQ MAR26")
-DAY = (
-    fill("a", "5", "25000", of=MNQ, fee="2.50", minute=0),
-    fill("b", "-8", "25050", of=MNQ, fee="4.00", minute=1),
-    fill("c", "-3", "25040", of=MNQ, fee="1.50", minute=2),
-    fill("d", "6", "25030", of=MNQ, fee="3.00", minute=3),
-    fill("e", "1.5", "48666.666666666666666667", minute=4),
-    fill("f", "-2", "3000", of=key("ETHUSDT", book="swing"), minute=5),
-)
-
-
-@pytest.fixture
-async def wire(book: Book) -> AsyncIterator[Wire]:
-    """The services on a book with a day of fills and three marks."""
-    await book.record(*DAY)
-    await book.adjust(funding("-0.75", minute=6))
-    await book.mark(BTCUSDT="50000", ETHUSDT="2900", **{"MNQ MAR26": "25025.25"})
-    async with wired(book) as opened:
-        yield opened
-
-
-async def refused(call: Any) -> tuple[str, list[str]]:
-    """The reason and the fields of a refusal."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return reason(caught.value)
+from tests.questions.books import NOW, Book, fill, key
+from tests.questions.wire import DAY, Wire, refused, services
 
 
 async def test_a_position_is_told_in_canonical_text(wire: Wire) -> None:
@@ -295,123 +261,29 @@ async def test_a_wrong_day_or_rule_is_refused(wire: Wire, fields: dict[str, Any]
     assert await refused(wire.performance.GetDailyPerformance(request)) == ("INVALID_FIELD", [field])
 
 
-def sol(multiplier: str = "1", **fields: Any) -> market_pb2.Instrument:
-    record = {"instrument": "SOLUSDT", "kind": market_pb2.INSTRUMENT_KIND_LINEAR, "quote_currency": "USDT"}
-    return market_pb2.Instrument(**{**record, "multiplier": multiplier, **fields})
-
-
-async def test_an_instrument_is_made_repeated_and_listed(wire: Wire) -> None:
-    request = market.UpsertInstrumentRequest(request_id=str(uuid4()), instrument=sol(), expected_version=0)
-    made = await wire.market.UpsertInstrument(request)
-    assert (made.instrument.settle_currency, made.instrument.etag, made.replayed) == ("USDT", '"v1"', False)
-    again = await wire.market.UpsertInstrument(request)
-    assert (again.instrument, again.replayed) == (made.instrument, True)
-    found = await wire.market.GetInstrument(market.GetInstrumentRequest(instrument="SOLUSDT"))
-    assert found.instrument == made.instrument
-    listed = await wire.market.ListInstruments(market.ListInstrumentsRequest(prefix="MNQ", page_size=1))
-    assert [each.instrument for each in listed.instruments] == ["MNQ"]
-    rest = market.ListInstrumentsRequest(prefix="MNQ", page_size=1, page_token=listed.next_page_token)
-    assert [each.has_fills for each in (await wire.market.ListInstruments(rest)).instruments] == [True]
-    usdt = await wire.market.ListInstruments(market.ListInstrumentsRequest(settle_currency="USDT"))
-    assert len(usdt.instruments) == 4
-
-
-@pytest.mark.parametrize(
-    ("record", "expected"),
-    [
-        (None, ("INVALID_FIELD", ["instrument"])),
-        (sol("0"), ("INVALID_FIELD", ["instrument.multiplier"])),
-        (sol(kind=0), ("INVALID_FIELD", ["instrument.kind"])),
-        (sol(kind=market_pb2.INSTRUMENT_KIND_INVERSE), ("INVALID_FIELD", ["instrument.settle_currency"])),
-        (sol(quote_currency="usd"), ("INVALID_FIELD", ["instrument.quote_currency"])),
-        (sol(price_rule=9), ("INVALID_FIELD", ["instrument.price_rule"])),
-        (sol("2", instrument="BTCUSDT"), ("INSTRUMENT_IN_USE", [])),
-    ],
-)
-async def test_a_wrong_instrument_is_refused(wire: Wire, record: Any, expected: tuple[str, list[str]]) -> None:
-    request = market.UpsertInstrumentRequest(request_id=str(uuid4()), instrument=record)
-    assert await refused(wire.market.UpsertInstrument(request)) == expected
-
-
-async def test_a_stream_of_marks_is_answered_with_what_became_of_each(wire: Wire) -> None:
-    def mark(name: str, price: str, **fields: Any) -> market_pb2.Mark:
-        return market_pb2.Mark(**{"instrument": name, "price": price, "at": encode.timestamp(NOW), **fields})
-
-    messages = [
-        market.ReportMarksRequest(marks=[mark("XRPUSDT", "0.5"), mark("btc", "1"), mark("BTCUSDT", "NaN")]),
-        market.ReportMarksRequest(marks=[mark("BTCUSDT", "1"), mark("BTCUSDT", "2", at=None), mark("NOBODY", "1")]),
-        market.ReportMarksRequest(marks=[mark("ETHUSDT", "1", source="x" * 65)]),
-    ]
-    answer = await wire.market.ReportMarks(iter(messages))
-    assert (answer.accepted, answer.superseded, answer.rejected) == (1, 1, 5)
-    assert [(each.index, each.instrument, each.field) for each in answer.rejections] == [
-        (1, "btc", "instrument"),
-        (2, "BTCUSDT", "price"),
-        (4, "BTCUSDT", "at"),
-        (5, "NOBODY", "instrument"),
-        (6, "ETHUSDT", "source"),
-    ]
-    listed = await wire.market.ListMarks(market.ListMarksRequest(instruments=["XRPUSDT", "BTCUSD"]))
-    assert [(each.instrument, each.price, each.source, each.state) for each in listed.marks] == [
-        ("BTCUSD", "", "", market_pb2.MARK_STATE_MISSING),
-        ("XRPUSDT", "0.5", "caller", market_pb2.MARK_STATE_FRESH),
-    ]
-    assert not listed.marks[0].HasField("price")
-    everything = await wire.market.ListMarks(market.ListMarksRequest(page_size=3))
-    assert len(everything.marks) == 3
-    assert everything.next_page_token
-    flood = market.ReportMarksRequest(marks=[mark("XRPUSDT", "0.5")] * 1001)
-    assert await refused(wire.market.ReportMarks(iter([flood]))) == ("INVALID_FIELD", ["marks"])
-
-
-async def test_an_account_is_changed_field_by_field_and_told(wire: Wire) -> None:
-    change = admin_pb2.Account(
-        account="desk",
-        cost_method=admin_pb2.COST_METHOD_LOTS,
-        day_rule=admin_pb2.DayRule(session=admin_pb2.SessionDay()),
-    )
-    request = admin.UpsertAccountRequest(request_id=str(uuid4()), account=change)
-    changed = await wire.admin.UpsertAccount(request)
-    assert (changed.account.cost_method, changed.account.lot_method) == (
-        admin_pb2.COST_METHOD_LOTS,
-        admin_pb2.LOT_METHOD_FIFO,
-    )
-    assert changed.account.size_authority == admin_pb2.SIZE_AUTHORITY_FILLS
-    assert (changed.account.day_rule.session.close_time, changed.account.day_rule.session.weekdays_only) == (
-        "15:00",
-        True,
-    )
-    assert [commit.seq for commit in changed.header.commits] == [3]
-    assert (await wire.admin.UpsertAccount(request)).replayed
-    read = await wire.admin.GetAccount(
-        admin.GetAccountRequest(account="desk", min_commit=[common_pb2.Commit(account="desk", seq=3)])
-    )
-    assert read.account == changed.account
-    listed = await wire.admin.ListAccounts(admin.ListAccountsRequest())
-    assert [each.account for each in listed.accounts] == ["desk"]
-    stale = admin.UpsertAccountRequest(request_id=str(uuid4()), account=change, expected_version=1)
-    assert await refused(wire.admin.UpsertAccount(stale)) == ("VERSION_MISMATCH", [])
-    for wrong, field in (
-        (admin.UpsertAccountRequest(request_id=str(uuid4())), "account"),
-        (admin.UpsertAccountRequest(account=change), "request_id"),
-        (
-            admin.UpsertAccountRequest(
-                request_id=str(uuid4()),
-                account=admin_pb2.Account(account="desk", lot_method=9),  # type: ignore[arg-type] # no value of it
-            ),
-            "account.lot_method",
-        ),
-        (
-            admin.UpsertAccountRequest(
-                request_id=str(uuid4()), account=admin_pb2.Account(account="desk", time_zone="Mars")
-            ),
-            "account.time_zone",
-        ),
-    ):
-        assert await refused(wire.admin.UpsertAccount(wrong)) == ("INVALID_FIELD", [field])
-
-
 async def test_a_commit_that_never_comes_is_not_yet_visible_at_the_deadline(wire: Wire) -> None:
     later = [common_pb2.Commit(account="desk", seq=99)]
     request = position.GetPositionRequest(account="desk", instrument="BTCUSDT", min_commit=later)
     assert await refused(wire.positions.GetPosition(request, timeout=0.3)) == ("NOT_YET_VISIBLE", [])
+
+
+async def test_a_write_may_be_answered_with_its_position(book: Book) -> None:
+    await book.record(*DAY)
+    servicer = services(book).positions
+    assert isinstance(servicer, PositionServicer)
+    told = await servicer.tell(key())
+    assert told is not None
+    assert (told.quantity, told.HasField("features")) == ("1.5", True)
+    assert await servicer.tell(key("XRPUSDT")) is None
+
+
+async def test_an_unstated_rule_is_the_default_and_a_trip_that_waits_is_told_cut(book: Book, wire: Wire) -> None:
+    request = performance.GetDailyPerformanceRequest(day_rule=admin_pb2.DayRule())
+    daily = await wire.performance.GetDailyPerformance(request)
+    assert daily.day_rule.calendar.time_zone == "America/Chicago"
+    tokyo = admin_pb2.DayRule(calendar=admin_pb2.CalendarDay(time_zone="Asia/Tokyo"))
+    daily = await wire.performance.GetDailyPerformance(performance.GetDailyPerformanceRequest(day_rule=tokyo))
+    assert daily.day_rule == tokyo
+    await book.store_only(fill("z", "1", "10", minute=9))
+    trip = position.GetRoundTripRequest(account="desk", trip_id=str(trip_id(key(), "e")))
+    assert (await wire.positions.GetRoundTrip(trip)).truncated

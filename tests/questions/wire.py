@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc.aio
+import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from steelyard.rpc.admin_servicer import AdminServicer
@@ -22,7 +24,17 @@ from steelyard.v1 import (
     portfolio_service_pb2_grpc,
     position_service_pb2_grpc,
 )
-from tests.questions.books import Book
+from tests.questions.books import Book, fill, key
+
+MNQ = key("MNQ MAR26")
+DAY = (
+    fill("a", "5", "25000", of=MNQ, fee="2.50", minute=0),
+    fill("b", "-8", "25050", of=MNQ, fee="4.00", minute=1),
+    fill("c", "-3", "25040", of=MNQ, fee="1.50", minute=2),
+    fill("d", "6", "25030", of=MNQ, fee="3.00", minute=3),
+    fill("e", "1.5", "48666.666666666666666667", minute=4),
+    fill("f", "-2", "3000", of=key("ETHUSDT", book="swing"), minute=5),
+)
 
 
 class Wire:
@@ -75,3 +87,10 @@ def reason(error: grpc.aio.AioRpcError) -> tuple[str, list[str]]:
         if detail.Unpack(bad):
             fields += [violation.field for violation in bad.field_violations]
     return found, fields
+
+
+async def refused(call: Any) -> tuple[str, list[str]]:
+    """The reason and the fields of a refusal."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return reason(caught.value)
