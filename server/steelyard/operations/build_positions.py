@@ -73,6 +73,10 @@ class Lane(Protocol):
 class ChunkSession(Protocol):
     """A worker's hold on a chunk."""
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether nobody had cancelled the build when it was looked at last."""
+
     def lane(self) -> AbstractAsyncContextManager[Lane]:
         """A lane with a connection of its own."""
         ...
@@ -81,8 +85,8 @@ class ChunkSession(Protocol):
         """A transaction under the fence. Raises `FenceLost`."""
         ...
 
-    async def report(self, progress: ChunkProgress) -> bool:
-        """Renews the lease and adds progress to the build; whether the build is still wanted. Raises `FenceLost`."""
+    async def report(self, progress: ChunkProgress) -> None:
+        """Renews the lease and adds progress to the build. Raises `FenceLost`."""
         ...
 
     async def finish(self, *, rest: KeyState, error: BuildError | None) -> None:
@@ -135,7 +139,6 @@ class _ChunkRun:
         self._session = session
         self._clock = clock
         self._progress = ChunkProgress()
-        self._is_wanted = True
         self._is_late = False
         self._batches = batches(claim.keys)
 
@@ -165,7 +168,7 @@ class _ChunkRun:
         async with self._session.lane() as lane:
             for batch in self._batches:
                 self._is_late = self._is_late or self._clock() >= self._claim.deadline
-                if self._is_late or not self._is_wanted:
+                if self._is_late or not self._session.is_wanted:
                     return
                 await _BatchRun(self._claim, self._session, lane=lane, clock=self._clock, progress=self._progress).run(
                     batch
@@ -184,8 +187,7 @@ class _ChunkRun:
                     raise
 
     async def _report(self) -> None:
-        if not await self._session.report(self._progress.taken()):
-            self._is_wanted = False
+        await self._session.report(self._progress.taken())
 
 
 class _BatchRun:

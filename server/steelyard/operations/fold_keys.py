@@ -14,7 +14,7 @@ from steelyard.accounting.errors import InvariantBroken
 from steelyard.accounting.fold import Checkpoint, FoldRules
 from steelyard.accounting.keys import OrderKey, PositionKey
 from steelyard.accounting.position import FiguresState, FoldState
-from steelyard.accounting.round_trips import CostMethod, RoundTrip
+from steelyard.accounting.round_trips import NO_SUMS, CostMethod, RoundTrip
 from steelyard.operations.building import BuildError, BuildMode, ClaimedChunk, KeyPreview, KeyResult, KeyState
 from steelyard.operations.check_builds import (
     FillSum,
@@ -145,7 +145,11 @@ class KeyFolder:
         old, new = await _replaced(book, stored, change), _replacing(change)
         check_trips(new)
         check_state(change.state, rules)
-        check_sums(stored.state.lifetime, change.state.lifetime, replaced=old, replacing=new)
+        if self._is_full:
+            # Whatever is stored counts for nothing: it may be what has to be repaired.
+            check_sums(NO_SUMS, change.state.lifetime, replaced=(), replacing=new)
+        else:
+            check_sums(stored.state.lifetime, change.state.lifetime, replaced=old, replacing=new)
         await self._check_counted(book, stored, change, rules=rules, counted=checked.sum)
         trips_after = trip_count - len(old) + len(new)
         is_same = _is_same(stored, change, old=old, new=new)

@@ -54,7 +54,10 @@ _WAITING = """
 SELECT account, book, instrument, leg, fills FROM build_keys
 WHERE build_id = $1 AND chunk = $2 AND state IN ('PENDING', 'RUNNING') ORDER BY account, book, instrument, leg
 """
-_FENCE = "SELECT FROM build_chunks WHERE build_id = $1 AND chunk = $2 AND fence = $3 AND NOT is_done FOR SHARE"
+_FENCE = """
+SELECT b.state FROM build_chunks c JOIN builds b USING (build_id)
+WHERE c.build_id = $1 AND c.chunk = $2 AND c.fence = $3 AND NOT c.is_done FOR SHARE OF c
+"""
 _RENEW = """
 UPDATE build_chunks SET lease_until = clock_timestamp() + make_interval(secs => $4)
 WHERE build_id = $1 AND chunk = $2 AND fence = $3 AND NOT is_done
@@ -188,6 +191,7 @@ class PostgresChunkSession:
         self._database = database
         self._claim = claim
         self._clock = clock
+        self.is_wanted = True
 
     @asynccontextmanager
     async def lane(self) -> AsyncIterator[PostgresLane]:
@@ -217,11 +221,13 @@ class PostgresChunkSession:
 
     async def _check_fence(self, connection: Connection) -> None:
         claim = self._claim
-        if await connection.fetchrow(_FENCE, claim.build_id, claim.chunk, claim.fence) is None:
+        state = await connection.fetchval(_FENCE, claim.build_id, claim.chunk, claim.fence)
+        if state is None:
             raise FenceLost(build_id=str(claim.build_id), chunk=str(claim.chunk))
+        self.is_wanted = state in (BuildState.PENDING, BuildState.RUNNING)
 
-    async def report(self, progress: ChunkProgress) -> bool:
-        """Renews the lease and adds progress to the build; whether the build is still wanted. Raises `FenceLost`."""
+    async def report(self, progress: ChunkProgress) -> None:
+        """Renews the lease and adds progress to the build. Raises `FenceLost`."""
         claim = self._claim
         current = None if progress.current is None else dumps(list(progress.current))
         async with self._database.write() as connection:
@@ -231,7 +237,7 @@ class PostgresChunkSession:
             state = await connection.fetchval(
                 _REPORT, claim.build_id, progress.keys_done, progress.keys_failed, progress.fills_done, current
             )
-        return state in (BuildState.PENDING, BuildState.RUNNING)
+        self.is_wanted = state in (BuildState.PENDING, BuildState.RUNNING)
 
     async def finish(self, *, rest: KeyState, error: BuildError | None) -> None:
         """Ends the chunk: keys not settled become `rest`; the last chunk ends the build."""
