@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, date, datetime
@@ -27,7 +28,10 @@ ServerOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, decimals as text.")]
 SERVER_DEFAULT = DEFAULT_ADDRESS
 
-screen = Console(highlight=False)
+PIPE_WIDTH = 200
+"""Columns of a table that no terminal limits."""
+
+screen = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH)
 """Answers, on standard output."""
 aside = Console(stderr=True, highlight=False)
 """Progress and remarks, on standard error."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import decimal
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from rich.box import SIMPLE_HEAD
@@ -26,29 +26,40 @@ from steelyard.client import (
     RoundTrip,
 )
 
-SHOWN_PLACES = Decimal("1e-8")
+PLACES_2 = Decimal("1e-2")
+PLACES_8 = Decimal("1e-8")
 ROWS_SHOWN = 20
 _WIDE = decimal.Context(prec=80)
 
 
 def shown(value: Decimal | None) -> str:
-    """A number for the eye, at most 8 places; a dash where there is none."""
+    """A quantity or price for the eye, at most 8 places; a dash where there is none."""
+    return "-" if value is None else _rounded(value, PLACES_8)
+
+
+def amount(value: Decimal | None) -> str:
+    """Money for the eye: cents, but 8 places below one (a coin's fraction is money too)."""
     if value is None:
         return "-"
-    text = format(value.quantize(SHOWN_PLACES, context=_WIDE), "f")
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return "0" if text in ("-0", "") else text
+    return _rounded(value, PLACES_2 if abs(value) >= 1 else PLACES_8)
 
 
 def money(value: Decimal | None) -> Text:
-    """Money for the eye: gains green, losses red."""
-    text = shown(value)
-    return Text(text, style="" if not value else "green" if value > 0 else "red")
+    """The same in colour: gains green, losses red."""
+    return Text(amount(value), style="" if not value else "green" if value > 0 else "red")
 
 
 def moment(at: datetime | None) -> str:
-    """A time for the eye, UTC, to the second; a dash where there is none."""
-    return "-" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    """A time for the eye, UTC, to the minute; a dash where there is none."""
+    return "-" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def duration(held: timedelta) -> str:
+    """How long something was held, in its two largest units: `3m 10s`, `2d 4h`."""
+    seconds = int(held.total_seconds())
+    parts = ((seconds // 86_400, "d"), (seconds // 3_600 % 24, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s"))
+    told = [f"{number}{unit}" for number, unit in parts if number]
+    return " ".join(told[:2]) or "0s"
 
 
 def positions_table(positions: Sequence[Position]) -> RenderableType:
@@ -79,7 +90,7 @@ def trips_table(trips: Sequence[RoundTrip]) -> RenderableType:
     if not trips:
         return "no round trips"
     table = _table(
-        "account", "instrument", "", *_numbers("quantity", "entry", "exit", "gross", "fees", "net"), "opened", "closed"
+        "account", "instrument", "", *_numbers("quantity", "entry", "exit", "gross", "fees", "net"), "opened", "held"
     )
     for trip in trips:
         table.add_row(
@@ -90,10 +101,10 @@ def trips_table(trips: Sequence[RoundTrip]) -> RenderableType:
             shown(trip.average_entry_price),
             shown(trip.average_exit_price),
             money(trip.gross_realized_pnl),
-            shown(trip.fees),
+            amount(trip.fees),
             money(trip.net_realized_pnl),
             moment(trip.opened_at),
-            "open" if trip.closed_at is None else moment(trip.closed_at),
+            "open" if trip.closed_at is None else duration(trip.closed_at - trip.opened_at),
         )
     return table
 
@@ -116,7 +127,7 @@ def performance_table(rows: Iterable[tuple[str, Performance]], *, first: str = "
             name,
             money(performance.net_pnl),
             money(performance.gross_pnl),
-            shown(performance.fees),
+            amount(performance.fees),
             str(performance.total_trades),
             str(performance.winning_trades),
             str(performance.losing_trades),
@@ -215,8 +226,8 @@ def _currency_parts(currency: CurrencyPortfolio) -> Iterable[RenderableType]:
     figures = _table(currency.settle_currency, *_numbers("gross", "net", "long", "short"), *_numbers("open"))
     figures.add_row(
         "exposure",
-        *(shown(v) for v in (currency.gross_exposure, currency.net_exposure)),
-        *(shown(v) for v in (currency.long_exposure, currency.short_exposure)),
+        *(amount(v) for v in (currency.gross_exposure, currency.net_exposure)),
+        *(amount(v) for v in (currency.long_exposure, currency.short_exposure)),
         f"{currency.open_count} ({currency.long_count} long, {currency.short_count} short)",
     )
     yield figures
@@ -228,7 +239,7 @@ def _currency_parts(currency: CurrencyPortfolio) -> Iterable[RenderableType]:
         groups = _table("instrument", *_numbers("quantity", "exposure", "unrealized", "realized"))
         for group in currency.by_instrument:
             numbers = (money(group.unrealized_pnl), money(group.realized_pnl))
-            groups.add_row(group.name, shown(group.quantity), shown(group.exposure), *numbers)
+            groups.add_row(group.name, shown(group.quantity), amount(group.exposure), *numbers)
         yield groups
     if currency.missing_prices:
         yield f"without a price, in no exposure: {', '.join(currency.missing_prices)}"
@@ -236,6 +247,9 @@ def _currency_parts(currency: CurrencyPortfolio) -> Iterable[RenderableType]:
         yield f"stale prices: {', '.join(currency.stale_prices)}"
     if not currency.fees_complete:
         yield "some fees are in currencies that cannot be valued: net figures are incomplete"
+
+
+_WRAPPED = {"why", "row", "what it found", "file"}
 
 
 class _Right(str):
@@ -252,8 +266,14 @@ def _table(*headings: str) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in headings:
         is_number = isinstance(heading, _Right)
-        table.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number)
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=heading not in _WRAPPED)
     return table
+
+
+def _rounded(value: Decimal, places: Decimal) -> str:
+    text = format(value.quantize(places, context=_WIDE), "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text in ("-0", "") else text
 
 
 def _state(build: Build) -> Text:
