@@ -10,7 +10,7 @@ import pytest
 
 from steelyard.accounting.errors import InstrumentInUse, InvalidField, NotFound, RequestIdReused, VersionMismatch
 from steelyard.accounting.instruments import Instrument, InstrumentKind, PriceRule
-from steelyard.accounting.keys import Account, InstrumentName
+from steelyard.accounting.keys import Account, FillId, InstrumentName
 from steelyard.accounting.lots import LotMethod
 from steelyard.accounting.round_trips import CostMethod
 from steelyard.accounting.trading_calendar import Calendar, Session
@@ -172,6 +172,8 @@ async def test_another_cost_method_refolds_nothing_and_another_lot_method_everyt
     receipt = await book.accounts.upsert(AccountChange(account=DESK, lot_method=LotMethod.HIFO), request=request(2))
     assert [commit.seq for commit in receipt.commits] == [3]
     assert await stale_keys(book) == [("desk", "BTCUSDT", "METHOD"), ("desk", "ETHUSDT", "METHOD")]
+    known = (await book.fills.get(DESK, FillId("a"))).value.fill
+    assert (known.is_pending, known.applied_version) == (False, 1)
 
 
 @pytest.mark.parametrize(

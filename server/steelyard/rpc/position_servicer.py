@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
 from steelyard.accounting.keys import PositionKey
 from steelyard.operations.position_view import Detail
 from steelyard.operations.read_events import ReadEvents
 from steelyard.operations.read_positions import ReadPositions
 from steelyard.operations.read_trips import ReadTrips
-from steelyard.rpc import decode, decode_position, encode, encode_position, encode_trip
+from steelyard.operations.watch_positions import WatchPositions
+from steelyard.rpc import decode, decode_position, encode, encode_position, encode_trip, watching
 from steelyard.rpc.calls import Context
 from steelyard.rpc.header import freshness, read_header
 from steelyard.rpc.page_tokens import PageTokens
@@ -17,10 +21,19 @@ from steelyard.v1 import position_pb2, position_service_pb2, position_service_pb
 class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
     """Positions, and what they are made of."""
 
-    def __init__(self, *, positions: ReadPositions, trips: ReadTrips, events: ReadEvents, tokens: PageTokens) -> None:
+    def __init__(
+        self,
+        *,
+        positions: ReadPositions,
+        trips: ReadTrips,
+        events: ReadEvents,
+        watch: WatchPositions,
+        tokens: PageTokens,
+    ) -> None:
         self._positions = positions
         self._trips = trips
         self._events = events
+        self._watch = watch
         self._tokens = tokens
 
     async def tell(self, key: PositionKey) -> position_pb2.Position | None:
@@ -135,3 +148,12 @@ class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
             events=[encode_position.event(event) for event in answer.value.rows],
             next_page_token=self._tokens.next(request, answer.value.next_after),
         )
+
+    async def WatchPositions(
+        self, request: position_service_pb2.WatchPositionsRequest, context: Context
+    ) -> AsyncIterator[position_service_pb2.WatchPositionsResponse]:
+        """What is held, then every change."""
+        wanted = watching.watch_request(request, tokens=self._tokens)
+        async with aclosing(self._watch.watch(wanted)) as messages:
+            async for told in messages:
+                yield watching.message(told, request, tokens=self._tokens)

@@ -33,12 +33,14 @@ FOLD_ORDER = (F.executed_at, F.source_sequence, F.fill_id)
 LIVE = "LIVE"
 
 
-def _is_pending() -> ColumnElement[bool]:
+def _is_newer_than_range() -> ColumnElement[Any]:
+    """NULL for a fill outside of the stale range of its key; else whether it was recorded since that began: what was
+    recorded before had been folded by then, though it is to be folded again."""
     first = tuple_(STALE.from_executed_at, STALE.from_sequence, STALE.from_entry_id)
     last = tuple_(STALE.to_executed_at, STALE.to_sequence, STALE.to_entry_id)
     place = tuple_(*FOLD_ORDER)
     same_key = (STALE[name] == F[name] for name in ("account", "book", "instrument", "leg"))
-    return and_(exists(select(STALE.touch).where(*same_key, place >= first, place <= last)), F.state == LIVE)
+    return select(F.recorded_at >= STALE.since).where(*same_key, place >= first, place <= last).scalar_subquery()
 
 
 def _applied_version() -> ColumnElement[int]:
@@ -51,7 +53,7 @@ def _applied_version() -> ColumnElement[int]:
 _FILL = select(
     fills,
     instruments.c.settle_currency,
-    _is_pending().label("is_pending"),
+    _is_newer_than_range().label("is_newer_than_range"),
     _applied_version().label("applied_version"),
 ).select_from(
     fills.join(instruments, instruments.c.instrument == F.instrument).outerjoin(
@@ -136,14 +138,15 @@ def _filtered(wanted: FillFilter) -> Select[Any]:
 
 
 def _view_of(row: Row) -> FillView:
-    is_live = row["state"] == LIVE
+    is_live, is_newer, version = row["state"] == LIVE, row["is_newer_than_range"], row["applied_version"]
+    is_pending = is_live and is_newer is not None and (is_newer or version is None)
     return FillView(
         fill=fill_of_row(row),
         settle_currency=row["settle_currency"],
         is_withdrawn=not is_live,
         recorded_at=row["recorded_at"],
-        applied_version=row["applied_version"] if is_live and not row["is_pending"] else None,
-        is_pending=row["is_pending"],
+        applied_version=version if is_live and not is_pending else None,
+        is_pending=is_pending,
         import_id=row["import_id"],
     )
 
