@@ -56,6 +56,7 @@ PLANTS = {
     "task-engine": [("server/steelyard/storage/planted.py", "import procrastinate")],
     "wire": [("server/steelyard/storage/planted.py", "import grpc")],
     "redis": [("server/steelyard/storage/planted.py", "import redis")],
+    "http": [("server/steelyard/storage/planted.py", "import aiohttp")],
     "broker": [("server/steelyard/rpc/planted.py", "import aio_pika")],
     "terminal": [("server/steelyard/builds/planted.py", "import rich")],
 }
