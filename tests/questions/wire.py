@@ -8,6 +8,8 @@ import grpc.aio
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from steelyard.operations.account_tail import AccountTail
+from steelyard.operations.watch_positions import WatchPositions
 from steelyard.rpc.admin_servicer import AdminServicer
 from steelyard.rpc.market_servicer import MarketServicer
 from steelyard.rpc.page_tokens import PageTokens
@@ -16,6 +18,7 @@ from steelyard.rpc.portfolio_servicer import PortfolioServicer
 from steelyard.rpc.position_servicer import PositionServicer
 from steelyard.rpc.server import GrpcServer, ServerSettings, Services
 from steelyard.rpc.status import DETAILS_TRAILER
+from steelyard.storage.change_reads import ChangeReads
 from steelyard.telemetry.logs import json_log
 from steelyard.v1 import (
     admin_service_pb2_grpc,
@@ -51,8 +54,15 @@ class Wire:
 def services(book: Book) -> Services:
     """The servicers of every question."""
     tokens = PageTokens(b"a key of sixteen bytes or more")
+    changes = ChangeReads(book.database)
     return Services(
-        positions=PositionServicer(positions=book.positions, trips=book.trips, events=book.events, tokens=tokens),
+        positions=PositionServicer(
+            positions=book.positions,
+            trips=book.trips,
+            events=book.events,
+            watch=WatchPositions(changes, AccountTail(changes), clock=book.clock),
+            tokens=tokens,
+        ),
         portfolio=PortfolioServicer(read=book.portfolio),
         performance=PerformanceServicer(read=book.performance),
         market=MarketServicer(instruments=book.instruments, marks=book.marks, tokens=tokens, clock=book.clock),
