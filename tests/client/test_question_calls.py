@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -127,6 +128,19 @@ async def test_a_price_that_cannot_be_taken_is_named(desk: Steelyard) -> None:
     report = await desk.report_marks([Mark("ES SEP25", Decimal(-1), now() + timedelta(hours=1), "test")])
     assert (report.accepted, report.rejected) == (0, 1)
     assert report.rejections[0].instrument == "ES SEP25"
+
+
+async def test_a_price_that_cannot_be_sent_is_the_callers_error_not_a_cancellation(desk: Steelyard) -> None:
+    with pytest.raises(ValueError, match="time zone"):
+        await desk.report_marks([Mark("ES SEP25", Decimal(1), datetime(2025, 6, 20))])  # noqa: DTZ001 - that is it
+
+
+async def test_prices_of_a_live_feed_are_sent_as_they_come(desk: Steelyard) -> None:
+    async def feed() -> AsyncIterator[Mark]:
+        for price in (5990, 5991):
+            yield Mark("ES SEP25", Decimal(price), now(), "feed")
+
+    assert (await desk.report_marks(feed())).accepted == 2
 
 
 async def test_days_and_weeks_of_trading_are_told_by_either_rule(desk: Steelyard) -> None:

@@ -35,6 +35,7 @@ from steelyard.client.errors import (
     PreconditionFailed,
     PricesNotFresh,
     RequestIdReused,
+    ResumeTokenExpired,
     SteelyardCallError,
     TryLater,
     Unavailable,
@@ -48,6 +49,12 @@ from steelyard.client.fill_calls import (
     FillReceipt,
     FillRefusal,
     Recorded,
+)
+from steelyard.client.fill_stream import (
+    BatchAnswer,
+    Correction,
+    PositionVersion,
+    StreamFailure,
 )
 from steelyard.client.market_calls import (
     AccountChange,
@@ -110,6 +117,11 @@ from steelyard.client.reports import (
     SessionDay,
     SizeAuthority,
 )
+from steelyard.client.watch_calls import (
+    PositionChange,
+    PositionChangeKind,
+    WatchMode,
+)
 from steelyard.client.work_records import (
     Build,
     BuildError,
@@ -136,6 +148,7 @@ __all__ = [
     "Adjustment",
     "AdjustmentKind",
     "AdjustmentReceipt",
+    "BatchAnswer",
     "BatchOutcome",
     "Build",
     "BuildAlreadyDone",
@@ -148,6 +161,7 @@ __all__ = [
     "BuildTrigger",
     "CalendarDay",
     "Commits",
+    "Correction",
     "CostMethod",
     "CurrencyExposure",
     "CurrencyPnl",
@@ -202,12 +216,15 @@ __all__ = [
     "Portfolio",
     "PortfolioGroup",
     "Position",
+    "PositionChange",
+    "PositionChangeKind",
     "PositionEvent",
     "PositionEventCause",
     "PositionFeatures",
     "PositionKey",
     "PositionMode",
     "PositionSide",
+    "PositionVersion",
     "PositionView",
     "PositionsFound",
     "PreconditionFailed",
@@ -216,6 +233,7 @@ __all__ = [
     "Progress",
     "Recorded",
     "RequestIdReused",
+    "ResumeTokenExpired",
     "Rollback",
     "RoundTrip",
     "RoundTripDetail",
@@ -225,10 +243,12 @@ __all__ = [
     "SizeAuthority",
     "Steelyard",
     "SteelyardCallError",
+    "StreamFailure",
     "TryLater",
     "Unavailable",
     "UnknownInstrument",
     "VenueFigures",
     "VersionMismatch",
+    "WatchMode",
     "WeeklyPerformance",
 ]

@@ -138,8 +138,7 @@ class BuildCalls(Caller):
         )
         set_word(header, "format", word=format)
         parts = _parts(header, source, progress=progress)
-        with translated():
-            answer = await self._builds.ImportTrades(parts, timeout=timeout_s, metadata=self._metadata)
+        answer = await self._send(self._builds.ImportTrades, parts, timeout_s=timeout_s)
         self._remember(answer)
         return record_of(ImportOutcome, answer)
 

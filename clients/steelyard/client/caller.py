@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import grpc.aio
 from google.protobuf.message import Message
 
-from steelyard.client.errors import translated
+from steelyard.client.errors import SteelyardCallError, translated
 from steelyard.v1 import common_pb2
 
 Q = TypeVar("Q", bound=Message)
@@ -63,6 +64,19 @@ class Caller:
                 return
             paged.page_token = answer.next_page_token
 
+    async def _send(
+        self, method: grpc.aio.StreamUnaryMultiCallable[Q, A], messages: AsyncIterator[Q], *, timeout_s: float
+    ) -> A:
+        """Many messages, one answer. Raises what the messages raise, else `SteelyardCallError`."""
+        outgoing = _Outgoing(messages)
+        try:
+            with translated():
+                return await method(outgoing.send(), timeout=timeout_s, metadata=self._metadata)
+        except (asyncio.CancelledError, SteelyardCallError):
+            if outgoing.error is not None:
+                raise outgoing.error from None
+            raise
+
     def _remember(self, answer: Message) -> None:
         header: common_pb2.ResponseHeader = getattr(answer, "header")  # noqa: B009 - every answer has one
         for commit in header.commits:
@@ -73,6 +87,23 @@ class Caller:
         wanted: dict[str, int] = {name: self._written[name] for name in accounts if name in self._written}
         wanted.update(min_commit or {})
         return [common_pb2.Commit(account=account, seq=seq) for account, seq in wanted.items()]
+
+
+class _Outgoing(Generic[Q]):
+    """Messages on their way out; keeps the error that ended them, of which grpcio leaves a bare cancellation."""
+
+    def __init__(self, messages: AsyncIterator[Q]) -> None:
+        self._messages = messages
+        self.error: Exception | None = None
+
+    async def send(self) -> AsyncIterator[Q]:
+        """The messages."""
+        try:
+            async for message in self._messages:
+                yield message
+        except Exception as error:
+            self.error = error
+            raise
 
 
 def new_request_id(given: str | None) -> str:

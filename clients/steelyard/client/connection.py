@@ -10,10 +10,12 @@ import grpc.aio
 
 from steelyard.client.build_calls import BuildCalls
 from steelyard.client.fill_calls import FillCalls
+from steelyard.client.fill_stream import FillStreamCalls
 from steelyard.client.market_calls import AdminCalls, MarketCalls
 from steelyard.client.position_calls import PositionCalls
 from steelyard.client.report_calls import PerformanceCalls, PortfolioCalls
 from steelyard.client.service_config import service_config
+from steelyard.client.watch_calls import WatchCalls
 
 DEFAULT_ADDRESS = "127.0.0.1:4800"
 TIMEOUT_S = 30.0
@@ -30,7 +32,17 @@ _OPTIONS = [
 ]
 
 
-class Steelyard(FillCalls, PositionCalls, PortfolioCalls, BuildCalls, PerformanceCalls, MarketCalls, AdminCalls):
+class Steelyard(
+    FillCalls,
+    FillStreamCalls,
+    PositionCalls,
+    WatchCalls,
+    PortfolioCalls,
+    BuildCalls,
+    PerformanceCalls,
+    MarketCalls,
+    AdminCalls,
+):
     """A connection to steelyard: `async with Steelyard.connect() as steelyard: await steelyard.get_position(...)`.
 
     One method for each rpc of the contract, under its name in snake_case. Failed calls raise `SteelyardCallError` by

@@ -63,6 +63,10 @@ class PageTokenInvalid(SteelyardCallError):
     """The page token belongs to another question."""
 
 
+class ResumeTokenExpired(SteelyardCallError):
+    """The watch was left for more than 24 hours: begin it anew."""
+
+
 class RequestIdReused(SteelyardCallError):
     """The request id was used before with another body."""
 
@@ -145,6 +149,7 @@ BY_REASON: Mapping[str, type[SteelyardCallError]] = {
     "INVALID_FIELD": InvalidField,
     "PAGE_TOKEN_INVALID": PageTokenInvalid,
     "REQUEST_ID_REUSED": RequestIdReused,
+    "RESUME_TOKEN_EXPIRED": ResumeTokenExpired,
     "API_KEY_INVALID": AccessDenied,
     "SCOPE_MISSING": AccessDenied,
     "ACCOUNT_DENIED": AccessDenied,

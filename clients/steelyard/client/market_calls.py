@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from steelyard.client.caller import Caller, Commits, new_request_id
-from steelyard.client.errors import translated
 from steelyard.client.records import Mark
 from steelyard.client.reports import Account, Instrument, MarkRejection
 from steelyard.client.translation import message_of, record_of
@@ -98,8 +97,7 @@ class MarketCalls(Caller):
         self, marks: Iterable[Mark] | AsyncIterable[Mark], *, timeout_s: float = 600.0
     ) -> MarksReport:
         """Sends prices; the newer one of an instrument wins."""
-        with translated():
-            answer = await self._market.ReportMarks(_in_messages(marks), timeout=timeout_s, metadata=self._metadata)
+        answer = await self._send(self._market.ReportMarks, _in_messages(marks), timeout_s=timeout_s)
         return record_of(MarksReport, answer)
 
     def list_marks(self, instruments: Iterable[str] = (), *, page_size: int = 0) -> AsyncIterator[Mark]:
