@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from uuid import UUID
 
 from steelyard.accounting.errors import NotFound
@@ -33,7 +33,7 @@ class ProgressFeed:
         self._store = store
         self._polls: dict[UUID, _Poll] = {}
 
-    async def watch(self, build_id: UUID) -> AsyncIterator[Build]:
+    async def watch(self, build_id: UUID) -> AsyncGenerator[Build]:
         """The build at once, then whenever it got on, the latest state only; its terminal state last, with results.
 
         Raises `NotFound`.

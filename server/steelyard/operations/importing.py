@@ -10,7 +10,10 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
+from steelyard.accounting.keys import Account
+from steelyard.operations.building import RequestMark
 from steelyard.operations.ports import AccountRules, Commit
+from steelyard.operations.reading import Cursor, Page
 
 
 class RowCategory(StrEnum):
@@ -279,6 +282,38 @@ class StagedImport(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ImportFilter:
+    """Which imports a list shows."""
+
+    import_id: UUID | None = None
+    account: Account | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What taking an import back came to."""
+
+    record: ImportRecord
+    build_id: UUID | None
+    """The build of what it touched; None where nothing was withdrawn."""
+    commits: Sequence[Commit]
+    is_replayed: bool = False
+
+
+class RollbackStore(Protocol):
+    """Takes imports back."""
+
+    async def roll_back(
+        self, import_id: UUID, *, mark: RequestMark | None, build: ImportBuild, now: datetime
+    ) -> RolledBack:
+        """Withdraws what only this import attests, and makes a build of it. Again: says that it was done before.
+
+        Raises `NotFound` (also while it runs), `PeriodSealed`, `RequestIdReused`.
+        """
+        ...
+
+
 class ImportStore(Protocol):
     """Imports as they are stored."""
 
@@ -292,4 +327,8 @@ class ImportStore(Protocol):
 
     async def import_results(self, import_id: UUID, *, limit: int) -> Sequence[RowResult]:
         """The row results kept of an import, in file order."""
+        ...
+
+    async def page(self, wanted: ImportFilter, *, size: int, after: Cursor | None) -> Page[ImportRecord]:
+        """Imports, the newest first."""
         ...

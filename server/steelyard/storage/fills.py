@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, cast
+from uuid import UUID
 
 from steelyard.accounting.entries import EARLIEST, Adjustment, Entry, Fill, Side, entry_of_fill
 from steelyard.accounting.instruments import Instrument
@@ -16,6 +17,8 @@ from steelyard.storage.bulk import Columns, arrays, insert_rows, unnested
 from steelyard.storage.codec import dumps, key_of
 from steelyard.storage.database import Connection
 
+CALLER_ATTESTS = UUID(int=0)
+"""Stands in `fill_attestations` for a caller who repeated what an import had recorded."""
 ENTRY_BATCH = 5_000
 """Entries fetched at a time while a key is read in fold order."""
 
@@ -63,6 +66,10 @@ _REINSTATE = f"""
 UPDATE fills t SET state = 'LIVE', revision = revision + 1, commit_id = ${len(_IDS) + 1}, recorded_at = now(),
                    import_id = NULL
 FROM {unnested(_IDS)} WHERE t.account = n.account AND t.fill_id = n.fill_id
+"""  # noqa: S608
+_ATTEST = f"""
+INSERT INTO fill_attestations (account, fill_id, import_id)
+SELECT account, fill_id, ${len(_IDS) + 1} FROM {unnested(_IDS)} ORDER BY account, fill_id ON CONFLICT DO NOTHING
 """  # noqa: S608
 
 _FILL_ENTRY = """
@@ -132,12 +139,17 @@ async def insert_fills(
 class _Known:
     """A fill that is stored already, and what its repeats change about it."""
 
-    def __init__(self, *, contents: list[tuple[Any, ...]], state: str, order: OrderKey) -> None:
+    def __init__(
+        self, *, contents: list[tuple[Any, ...]], state: str, order: OrderKey, is_imported: bool = False
+    ) -> None:
         self._contents = contents
         self._state = state
         self._order = order
         self.smaller_sequence: int | None = None
         self.is_reinstated = False
+        self.is_imported = is_imported
+        self.is_attested = False
+        """Whether a caller has repeated what an import recorded."""
 
     @classmethod
     def fresh(cls, fill: Fill, row: tuple[Any, ...]) -> _Known:
@@ -152,7 +164,7 @@ class _Known:
         earlier = json.loads(row["earlier"]) if row["earlier"] else ()
         contents.extend(_content(revision[:7], revision[7]) for revision in earlier)
         order = OrderKey(row["executed_at"], row["source_sequence"], row["fill_id"])
-        return cls(contents=contents, state=row["state"], order=order)
+        return cls(contents=contents, state=row["state"], order=order, is_imported=row["import_id"] is not None)
 
     def repeat(self, fill: Fill, instrument: Instrument) -> RecordedFill:
         """What recording the same id again comes to; a repeat keeps the smaller sequence."""
@@ -164,6 +176,7 @@ class _Known:
         if self._state == "WITHDRAWN":
             self._state, self.is_reinstated = "LIVE", True
             return RecordedFill(FillOutcome.RECORDED, (self._order, self._order))
+        self.is_attested = self.is_imported
         if fill.executed_at == self._order.executed_at and fill.source_sequence < self._order.source_sequence:
             before = self._order
             self.smaller_sequence = fill.source_sequence
@@ -203,6 +216,9 @@ async def _write_repeats(
     )
     if moved:
         await connection.execute(_KEEP_SMALLER, *arrays(moved, _MOVE))
+    attested = sorted(identity for identity, fill in known.items() if fill.is_attested)
+    if attested:
+        await connection.execute(_ATTEST, *arrays(attested, _IDS), CALLER_ATTESTS)
 
 
 async def insert_adjustment(connection: Connection, adjustment: Adjustment, *, commit_id: int) -> FillOutcome:

@@ -16,6 +16,7 @@ from steelyard.accounting.keys import Account, InstrumentName
 from steelyard.operations.importing import (
     ImportBuild,
     ImportCounts,
+    ImportFilter,
     ImportRecord,
     ImportState,
     MergedPart,
@@ -25,6 +26,7 @@ from steelyard.operations.importing import (
     StoreResult,
 )
 from steelyard.operations.ports import Commit
+from steelyard.operations.reading import Cursor, Page, page_of
 from steelyard.storage import staging
 from steelyard.storage.account_log import advance_heads
 from steelyard.storage.build_making import make_import_build
@@ -34,6 +36,7 @@ from steelyard.storage.instruments import find_accounts, find_instruments
 
 OPTIMISTIC_ROWS = 2_000
 """Parts of at least so many rows are first inserted as if all of them were new."""
+CONNECT_TIMEOUT_S = 5
 PART_ATTEMPTS = 3
 """How often a part is tried where another writer was in the way."""
 REQUEST_WAIT_MS = 600_000
@@ -55,11 +58,17 @@ _SESSION = {
     "temp_buffers": "64MB",
     "work_mem": "64MB",
 }
-_RECORD = """
+RECORD = """
 SELECT import_id, request_id, file_name, format, content_hash, size_bytes, default_account, time_zone, state,
        is_auto_build, row_count, recorded, repeated, conflicting, rejected, warnings, build_id, error, created_at,
        finished_at, rolled_back_at, withdrawn
 FROM imports
+"""
+_PAGE = f"""
+{RECORD}
+WHERE ($1::uuid IS NULL OR import_id = $1) AND ($2::text IS NULL OR $2 = ANY(accounts))
+  AND ($3::timestamptz IS NULL OR (created_at, import_id) < ($3, $4::uuid))
+ORDER BY created_at DESC, import_id DESC LIMIT $5
 """
 _BEGIN = """
 INSERT INTO imports (import_id, request_id, file_name, format, content_hash, size_bytes, default_account, time_zone, state,
@@ -99,6 +108,19 @@ def record_of_row(row: Mapping[str, Any]) -> ImportRecord:
     )
 
 
+@asynccontextmanager
+async def import_connection(database: Database) -> AsyncIterator[Connection]:
+    """A connection of its own with the staging tables: they live and die with it, and the pool stays free for others."""
+    with translated():
+        connection = await asyncpg.connect(database.url, timeout=CONNECT_TIMEOUT_S, server_settings=_SESSION)
+    try:
+        with translated():
+            await connection.execute(staging.TABLES)
+        yield connection
+    finally:
+        connection.terminate()
+
+
 class PostgresImports:
     """Fulfils the port `ImportStore`."""
 
@@ -107,19 +129,14 @@ class PostgresImports:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[ImportSession]:
-        """A connection of its own: what is staged lives and dies with it, and the pool stays free for others."""
-        with translated():
-            connection = await asyncpg.connect(self._database.url, timeout=5, server_settings=_SESSION)
-            try:
-                await connection.execute(staging.TABLES)
-                yield ImportSession(connection, self._database)
-            finally:
-                connection.terminate()
+        """A session of its own with the store."""
+        async with import_connection(self._database) as connection:
+            yield ImportSession(connection, self._database)
 
     async def import_record(self, import_id: UUID) -> ImportRecord | None:
         """An import by its id."""
         async with self._database.read() as connection:
-            row = await connection.fetchrow(f"{_RECORD} WHERE import_id = $1", import_id)
+            row = await connection.fetchrow(f"{RECORD} WHERE import_id = $1", import_id)
         return None if row is None else record_of_row(row)
 
     async def import_results(self, import_id: UUID, *, limit: int) -> Sequence[RowResult]:
@@ -135,6 +152,16 @@ class PostgresImports:
             RowResult(row["row_number"], RowCategory(row["category"]), row["field"], row["reason"], row["raw"])
             for row in rows
         ]
+
+    async def page(self, wanted: ImportFilter, *, size: int, after: Cursor | None) -> Page[ImportRecord]:
+        """Imports, the newest first."""
+        created_at, import_id = after or (None, None)
+        async with self._database.read() as connection:
+            rows = await connection.fetch(
+                _PAGE, wanted.import_id, wanted.account, created_at, import_id, size + 1
+            )
+        found = [record_of_row(row) for row in rows]
+        return page_of(found, size=size, place=lambda record: (record.created_at, record.import_id))
 
 
 class ImportSession:
@@ -160,7 +187,7 @@ class ImportSession:
             )
             await self._connection.execute(f"SET lock_timeout = {_SESSION['lock_timeout']}")
             row = await self._connection.fetchrow(
-                f"{_RECORD} WHERE request_id = $1 AND state IN ('DONE', 'ROLLED_BACK') ORDER BY created_at LIMIT 1",
+                f"{RECORD} WHERE request_id = $1 AND state IN ('DONE', 'ROLLED_BACK') ORDER BY created_at LIMIT 1",
                 request_id,
             )
         return None if row is None else record_of_row(row)
@@ -327,7 +354,7 @@ class ImportSession:
         )
         if not _affected(done):
             raise VersionMismatch("the import was given up meanwhile")
-        row = await connection.fetchrow(f"{_RECORD} WHERE import_id = $1", record.import_id)
+        row = await connection.fetchrow(f"{RECORD} WHERE import_id = $1", record.import_id)
         return record_of_row(row)
 
     async def fail(self, import_id: UUID, *, error: str) -> None:

@@ -84,7 +84,7 @@ WHERE s.kind IS NOT NULL AND i.instrument IS NULL ORDER BY s.instrument
 ACCOUNTS = "SELECT DISTINCT account FROM staged_rows"
 
 # The range of a key is exact to the sequence; where several rows share its first place, the smallest id is taken.
-_SUM_UP = """
+SUM_UP = """
 INSERT INTO part_keys
 SELECT account, book, instrument, leg, e.entries,
        e.first_at, min(source_sequence) FILTER (WHERE executed_at = e.first_at),
@@ -98,7 +98,7 @@ FROM added JOIN (
 WHERE executed_at IN (e.first_at, e.last_at)
 GROUP BY account, book, instrument, leg, e.entries, e.first_at, e.last_at
 """
-SUM_UP_ALL = _SUM_UP.replace("added", "staged_rows")
+SUM_UP_ALL = SUM_UP.replace("added", "staged_rows")
 INSERT_NEW = """
 INSERT INTO fills (account, fill_id, book, instrument, leg, delta, price, fee, fee_currency, executed_at,
                    source_sequence, order_id, import_id, commit_id)
@@ -112,7 +112,7 @@ WITH added AS (
     {INSERT_NEW} ON CONFLICT DO NOTHING
     RETURNING account, book, instrument, leg, executed_at, source_sequence, fill_id
 )
-{_SUM_UP}
+{SUM_UP}
 """
 COUNT_ADDED = "SELECT coalesce(sum(entries), 0)::bigint FROM part_keys"
 
@@ -184,11 +184,16 @@ _CHANGING = """
 LOCK_CHANGING = f"""
 SELECT FROM fills f JOIN ({_CHANGING}) c USING (account, fill_id) ORDER BY f.account, f.fill_id FOR NO KEY UPDATE OF f
 """  # noqa: S608
+_REVISION = (
+    "account", "fill_id", "revision", "book", "instrument", "leg", "delta", "price", "fee", "fee_currency", "fee_rate",
+    "fee_value", "executed_at", "source_sequence", "state", "import_id", "commit_id", "recorded_at",
+)  # fmt: skip
+REVISION = ", ".join(_REVISION)
+"""Columns of `fill_revisions`."""
+REVISION_OF_F = ", ".join(f"f.{name}" for name in _REVISION)
+"""The same of a fill aliased f."""
 KEEP_REVISIONS = f"""
-INSERT INTO fill_revisions (account, fill_id, revision, book, instrument, leg, delta, price, fee, fee_currency, fee_rate,
-                            fee_value, executed_at, source_sequence, state, import_id, commit_id, recorded_at)
-SELECT f.account, f.fill_id, f.revision, f.book, f.instrument, f.leg, f.delta, f.price, f.fee, f.fee_currency, f.fee_rate,
-       f.fee_value, f.executed_at, f.source_sequence, f.state, f.import_id, f.commit_id, f.recorded_at
+INSERT INTO fill_revisions ({REVISION}) SELECT {REVISION_OF_F}
 FROM fills f JOIN ({_CHANGING}) c USING (account, fill_id) WHERE f.state = 'WITHDRAWN'
 """  # noqa: S608
 REINSTATE = f"""
