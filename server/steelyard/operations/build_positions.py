@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from steelyard.accounting.errors import FenceLost, StoreUnavailable, SteelyardError, VersionMismatch
@@ -145,7 +145,8 @@ class _ChunkRun:
     async def all_keys(self) -> None:
         """Builds batch after batch until all are done, the build is cancelled, or its time is over."""
         lanes = [self._lane() for _ in range(min(LANES, len(self._claim.keys)))]
-        tasks = [asyncio.ensure_future(self._report_regularly()), asyncio.ensure_future(asyncio.gather(*lanes))]
+        work: asyncio.Future[Any] = asyncio.gather(*lanes)
+        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._report_regularly()), work]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -106,6 +106,8 @@ class ImportReceipt:
     """The first row results, in file order."""
     commits: Sequence[Commit]
     is_replayed: bool = False
+    results_truncated: bool = False
+    """Whether there is more to say about rows than `results` does."""
 
 
 @dataclass(slots=True)
@@ -225,8 +227,11 @@ class ImportTrades:
         given = (earlier.content_hash, earlier.default_account, earlier.time_zone, earlier.is_auto_build)
         if asked != given or (request.format and request.format != earlier.format and earlier.format):
             raise RequestIdReused(request_id=str(request.request_id))
-        results = await self._store.import_results(earlier.import_id, limit=self._limits.results_answered)
-        return ImportReceipt(earlier, results, commits=(), is_replayed=True)
+        limit = self._limits.results_answered
+        results = await self._store.import_results(earlier.import_id, limit=limit + 1)
+        return ImportReceipt(
+            earlier, results[:limit], commits=(), is_replayed=True, results_truncated=len(results) > limit
+        )
 
     def _new_record(self, request: ImportRequest, spooled: SpooledFile) -> ImportRecord:
         return ImportRecord(
@@ -268,8 +273,13 @@ class ImportTrades:
                 await self._note_failure(session, record, error)
             raise
         commits = [Commit(account, seq) for account, seq in sorted(tally.commits.items())]
-        is_trial = request.is_validate_only
-        return ImportReceipt(done, results[: self._limits.results_answered], () if is_trial else commits)
+        told = self._limits.results_answered
+        return ImportReceipt(
+            done,
+            results[:told],
+            () if request.is_validate_only else commits,
+            results_truncated=len(results) > told,
+        )
 
     def _plan(self, request: ImportRequest, record: ImportRecord) -> MergePlan:
         return MergePlan(
