@@ -142,6 +142,8 @@ class KeyChange:
     pending: Pending = NOTHING_PENDING
     unparks: bool = False
     """Whether the parked report changes something now, so that it stays an entry for good."""
+    effective_reports: frozenset[str] = frozenset()
+    """Ids of venue reports that changed something in this fold."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,4 +164,5 @@ def change_of(
         old_lots=stored.state.lots,
         clears_stale=None if stored.stale is None else stored.stale.touch,
         unparks=stored.parked is not None and stored.parked.entry_id in fold.effective_reports,
+        effective_reports=frozenset(fold.effective_reports),
     )

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from steelyard.accounting.entries import Adjustment, Entry, Fill
@@ -13,6 +14,7 @@ from steelyard.accounting.errors import VersionMismatch
 from steelyard.accounting.fold import Checkpoint
 from steelyard.accounting.instruments import Instrument
 from steelyard.accounting.keys import Account, FillId, InstrumentName, OrderKey, PositionKey
+from steelyard.accounting.position import EMPTY, FoldState
 from steelyard.accounting.round_trips import RoundTrip
 from steelyard.operations.ports import (
     AccountRules,
@@ -25,7 +27,17 @@ from steelyard.operations.ports import (
     StaleRange,
     StoredPosition,
 )
-from steelyard.storage import fill_corrections, fills, instruments, positions, requests, round_trips, stale_keys
+from steelyard.storage import (
+    fill_corrections,
+    fills,
+    instruments,
+    outbox,
+    positions,
+    requests,
+    round_trips,
+    stale_keys,
+    venue_reports,
+)
 from steelyard.storage.account_log import advance_heads
 from steelyard.storage.bulk import arrays, unnested
 from steelyard.storage.database import Connection, Database
@@ -42,15 +54,25 @@ FROM {unnested(positions.EVENT)} JOIN account_heads h USING (account)
 class PostgresTransaction:
     """One transaction; fulfils the port `OpenTransaction`."""
 
-    def __init__(self, connection: Connection, clock: Clock, *, cause: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        clock: Clock,
+        *,
+        cause: str,
+        is_publishing: bool = False,
+        trace_id: str | None = None,
+    ) -> None:
+        """`is_publishing`: what changes is put into the outbox as well."""
         self.connection = connection
+        self._outbox = outbox.OutboxRows(trace_id) if is_publishing else None
         self.commit_id = secrets.randbits(62)
         self.commits: Sequence[Commit] = ()
         self._clock = clock
         self._cause = cause
         self._touched: set[Account] = set()
         self._events: list[tuple[object, ...]] = []
-        self._was_open: dict[PositionKey, bool] = {}
+        self._before: dict[PositionKey, FoldState] = {}
 
     async def accounts(self, names: Iterable[Account], *, make: AccountRules | None) -> Mapping[Account, AccountRules]:
         return await instruments.find_accounts(self.connection, names, make=make)
@@ -82,7 +104,7 @@ class PostgresTransaction:
         if held:
             lots = await round_trips.read_lots(self.connection, held)
             found = {key: positions.with_lots(stored, lots.get(key, ())) for key, stored in found.items()}
-        self._was_open.update({key: bool(stored.state.quantity) for key, stored in found.items()})
+        self._before.update({key: stored.state for key, stored in found.items()})
         return found
 
     def entries(
@@ -121,9 +143,15 @@ class PostgresTransaction:
         await round_trips.write_checkpoints(self.connection, ordered)
         cleared = [(change.key, change.clears_stale) for change in ordered if change.clears_stale is not None]
         await stale_keys.clear_stale(self.connection, cleared)
+        unparked = [change.key for change in ordered if change.unparks]
+        if unparked:
+            await venue_reports.unpark(self.connection, unparked, commit_id=self.commit_id)
         for change in ordered:
-            self._events.append(positions.event_values(change, was_open=self._was_open.get(change.key, False)))
+            before = self._before.get(change.key, EMPTY)
+            self._events.append(positions.event_values(change, was_open=bool(before.quantity)))
             self._touched.add(change.key.account)
+            if self._outbox is not None:
+                self._outbox.add_change(change, before=before)
 
     async def answer_to(self, *, scope: str, request_id: UUID, method: str, body_hash: bytes) -> bytes | None:
         return await requests.answer_to(
@@ -148,6 +176,11 @@ class PostgresTransaction:
     async def correct_fill(self, corrected: Fill, instrument: Instrument) -> None:
         await fill_corrections.correct_fill(self.connection, corrected, instrument=instrument, commit_id=self.commit_id)
 
+    async def publish(self, topic: str, key: PositionKey, *, body: Mapping[str, Any]) -> None:
+        if self._outbox is not None:
+            self._outbox.add(topic, key, body=body)
+            self._touched.add(key.account)
+
     async def touch(self, accounts: Iterable[Account]) -> None:
         self._touched.update(accounts)
 
@@ -156,21 +189,24 @@ class PostgresTransaction:
         seqs = await advance_heads(self.connection, self._touched, commit_id=self.commit_id, cause=self._cause)
         if self._events:
             await self.connection.execute(_EVENTS, *arrays(self._events, positions.EVENT))
+        if self._outbox is not None:
+            await self._outbox.write(self.connection)
         self.commits = tuple(Commit(Account(account), seq) for account, seq in sorted(seqs.items()))
 
 
 class PostgresLedger:
     """Opens transactions on the book; fulfils the port `Ledger`."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, *, is_publishing: bool = False) -> None:
         self._database = database
         self._clock = clock
+        self._is_publishing = is_publishing
 
     @asynccontextmanager
     async def transaction(self, *, cause: str, is_read_only: bool = False) -> AsyncIterator[PostgresTransaction]:
         """A READ COMMITTED transaction that advances the heads last, or a REPEATABLE READ snapshot."""
         opened = self._database.read() if is_read_only else self._database.write()
         async with opened as connection:
-            transaction = PostgresTransaction(connection, self._clock, cause=cause)
+            transaction = PostgresTransaction(connection, self._clock, cause=cause, is_publishing=self._is_publishing)
             yield transaction
             await transaction.finish()

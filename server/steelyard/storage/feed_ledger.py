@@ -1,0 +1,108 @@
+"""Transactions for the messages of feeds: the book, and beside it the inbox, reports, orders and discrepancies."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from decimal import Decimal
+
+from steelyard.accounting.instruments import Instrument
+from steelyard.accounting.keys import Account, InstrumentName, OrderKey, PositionKey
+from steelyard.accounting.marks import Mark
+from steelyard.accounting.units import decimal_text
+from steelyard.accounting.venue_report import Difference, VenueReport
+from steelyard.operations.feed_messages import OrderFeed, Receipt
+from steelyard.operations.feed_ports import InboxOutcome, KnownState, VenueState
+from steelyard.operations.outbox_ports import DISCREPANCY_FOUND
+from steelyard.operations.ports import Clock
+from steelyard.storage import discrepancies, inbox, venue_reports
+from steelyard.storage.bulk import Columns, arrays, insert_rows
+from steelyard.storage.codec import time_text
+from steelyard.storage.database import Database
+from steelyard.storage.ledger import PostgresTransaction
+
+_RECORD: Columns = (
+    ("instrument", "text"),
+    ("kind", "text"),
+    ("multiplier", "numeric"),
+    ("quote_currency", "text"),
+    ("settle_currency", "text"),
+)
+_REGISTER = insert_rows("instruments", _RECORD, on_conflict="DO NOTHING")
+
+
+class PostgresFeedTransaction(PostgresTransaction):
+    """One transaction of a feed; fulfils the port `FeedBook`."""
+
+    async def register_instruments(self, records: Sequence[Instrument]) -> None:
+        rows = [
+            (record.name, record.kind.value, record.multiplier, record.quote_currency, record.settle_currency)
+            for record in sorted(records, key=lambda record: record.name)
+        ]
+        await self.connection.execute(_REGISTER, *arrays(rows, _RECORD))
+
+    async def receive(self, receipts: Sequence[Receipt], *, account: Account) -> Sequence[InboxOutcome]:
+        return await inbox.receive(self.connection, receipts, account=account)
+
+    async def follow_orders(
+        self, account: Account, order_ids: Sequence[str], *, feed: OrderFeed
+    ) -> Mapping[str, OrderFeed]:
+        return await inbox.follow_orders(self.connection, account, order_ids=order_ids, feed=feed)
+
+    async def order_states(self, account: Account, order_id: str) -> Sequence[KnownState]:
+        return await inbox.order_states(self.connection, account, order_id=order_id)
+
+    async def keep_order_state(self, account: Account, order_id: str, *, state: KnownState) -> None:
+        await inbox.keep_order_state(self.connection, account, order_id=order_id, state=state)
+
+    async def venue_state(self, key: PositionKey) -> VenueState | None:
+        return await venue_reports.venue_state(self.connection, key)
+
+    async def keep_report(self, report: VenueReport, *, tie: int, received_at: datetime) -> None:
+        await venue_reports.keep_report(self.connection, report, tie=tie, received_at=received_at)
+
+    async def park(self, key: PositionKey, place: OrderKey, *, instead_of: OrderKey | None) -> None:
+        await venue_reports.park(self.connection, key, place=place, instead_of=instead_of)
+
+    async def held_elsewhere(self, key: PositionKey) -> Decimal:
+        return await venue_reports.held_elsewhere(self.connection, key)
+
+    async def note_difference(self, report: VenueReport, difference: Difference, *, now: datetime) -> bool:
+        noted = await discrepancies.note_difference(self.connection, report, difference=difference, now=now)
+        if noted.is_new:
+            body = {
+                "discrepancy_id": str(noted.discrepancy_id),
+                "kind": difference.kind.value,
+                "ours": None if difference.ours is None else decimal_text(difference.ours),
+                "theirs": None if difference.theirs is None else decimal_text(difference.theirs),
+                "source": report.source,
+                "reported_at": None if report.reported_at is None else time_text(report.reported_at),
+            }
+            await self.publish(DISCREPANCY_FOUND, report.key, body=body)
+        return noted.is_new
+
+    async def keep_mark(self, instrument: InstrumentName, mark: Mark) -> None:
+        await venue_reports.keep_mark(self.connection, instrument, mark=mark)
+
+
+class PostgresFeedLedger:
+    """Opens transactions for the messages of feeds; fulfils the port `FeedLedger`."""
+
+    def __init__(self, database: Database, clock: Clock, *, is_publishing: bool = False) -> None:
+        self._database = database
+        self._clock = clock
+        self._is_publishing = is_publishing
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, cause: str, is_read_only: bool = False, trace_id: str | None = None
+    ) -> AsyncIterator[PostgresFeedTransaction]:
+        """A READ COMMITTED transaction that advances the heads last, or a REPEATABLE READ snapshot."""
+        opened = self._database.read() if is_read_only else self._database.write()
+        async with opened as connection:
+            transaction = PostgresFeedTransaction(
+                connection, self._clock, cause=cause, is_publishing=self._is_publishing, trace_id=trace_id
+            )
+            yield transaction
+            await transaction.finish()
