@@ -8,11 +8,14 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from pydantic import SecretStr
+
 from steelyard.app.assembly import Service
 from steelyard.app.settings import Settings
 from steelyard.client import Fill, Side, Steelyard
 from steelyard.telemetry.logs import silent_log
 
+PAGE_TOKEN_KEY = SecretStr("the same for every server of a test")
 START = datetime(2025, 6, 20, 14, 0, tzinfo=UTC)
 
 
@@ -38,7 +41,9 @@ def make_fill(number: int, side: Side = Side.BUY, quantity: str = "1", price: st
 @asynccontextmanager
 async def serving_book(url: str, *, port: int = 0) -> AsyncIterator[Service]:
     """The service on a database; without a worker."""
-    service = Service(Settings(port=port, drain_wait_s=0.01, pool_size=4), url=url, log=silent_log())
+    service = Service(
+        Settings(port=port, drain_wait_s=0.01, pool_size=4, page_token_key=PAGE_TOKEN_KEY), url=url, log=silent_log()
+    )
     await service.start()
     try:
         yield service

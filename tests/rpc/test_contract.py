@@ -90,13 +90,13 @@ def test_every_error_reason_has_a_class_in_the_client() -> None:
     from steelyard.client.errors import BY_REASON
 
     names = {name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.keys()}  # noqa: SIM118 - no dict
-    assert names - set(BY_REASON) == {"UNSPECIFIED", "INTERNAL", "RESUME_TOKEN_EXPIRED"}
+    assert names - set(BY_REASON) == {"UNSPECIFIED", "INTERNAL"}
     assert set(BY_REASON) <= names
 
 
 def test_the_shipped_config_repeats_every_method_but_the_client_streams() -> None:
     named = {method["method"] for method in idempotent_methods()}
-    assert set(METHODS) - named == {"ImportTrades", "ReportMarks"}
+    assert set(METHODS) - named == {"ImportTrades", "ReportMarks", "StreamFills"}
 
 
 def records() -> list[type]:

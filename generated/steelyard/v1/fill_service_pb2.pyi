@@ -508,3 +508,271 @@ class ListFillsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListFillsResponse: _TypeAlias = ListFillsResponse  # noqa: Y015
+
+@_typing.final
+class StreamFillsRequest(_message.Message):
+    """One batch of a stream of fills."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_NUMBER_FIELD_NUMBER: _builtins.int
+    FILLS_FIELD_NUMBER: _builtins.int
+    batch_number: _builtins.int
+    """The batch's number, chosen by the caller; its answer carries it. Must grow from batch to batch."""
+    @_builtins.property
+    def fills(self) -> _containers.RepeatedCompositeFieldContainer[_fill_pb2.Fill]:
+        """The fills, 1 to 5,000, in any order; they may belong to many accounts."""
+
+    def __init__(
+        self,
+        *,
+        batch_number: _builtins.int = ...,
+        fills: _abc.Iterable[_fill_pb2.Fill] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_number", b"batch_number", "fills", b"fills"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamFillsRequest: _TypeAlias = StreamFillsRequest  # noqa: Y015
+
+@_typing.final
+class StreamFillsResponse(_message.Message):
+    """A batch is committed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    BATCH_NUMBER_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
+    REPEATED_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    batch_number: _builtins.int
+    """Whose answer this is."""
+    recorded: _builtins.int
+    """How many are newly recorded."""
+    repeated: _builtins.int
+    """How many were known with the same content."""
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader:
+        """The commits made."""
+
+    @_builtins.property
+    def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___FillFailure]:
+        """Those that are not recorded."""
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        batch_number: _builtins.int = ...,
+        recorded: _builtins.int = ...,
+        repeated: _builtins.int = ...,
+        failures: _abc.Iterable[Global___FillFailure] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_number", b"batch_number", "failures", b"failures", "header", b"header", "recorded", b"recorded", "repeated", b"repeated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamFillsResponse: _TypeAlias = StreamFillsResponse  # noqa: Y015
+
+@_typing.final
+class FillFailure(_message.Message):
+    """A fill of a batch that is not recorded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Its place in the batch, from 0."""
+    @_builtins.property
+    def error(self) -> _fill_pb2.FillError:
+        """Why."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        error: _fill_pb2.FillError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FillFailure: _TypeAlias = FillFailure  # noqa: Y015
+
+@_typing.final
+class AmendFillRequest(_message.Message):
+    """Asks to replace a fill's content."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    FILL_ID_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    FILL_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    """Whose fill."""
+    fill_id: _builtins.str
+    """Its id."""
+    expected_revision: _builtins.int
+    """The revision that is meant; VERSION_MISMATCH if it is not the newest one."""
+    @_builtins.property
+    def fill(self) -> _fill_pb2.Fill:
+        """The whole new content; its `account` and `fill_id` must be empty or the same."""
+
+    def __init__(
+        self,
+        *,
+        account: _builtins.str = ...,
+        fill_id: _builtins.str = ...,
+        expected_revision: _builtins.int = ...,
+        fill: _fill_pb2.Fill | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fill", b"fill"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "expected_revision", b"expected_revision", "fill", b"fill", "fill_id", b"fill_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AmendFillRequest: _TypeAlias = AmendFillRequest  # noqa: Y015
+
+@_typing.final
+class AmendFillResponse(_message.Message):
+    """The fill is amended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Its newest revision."""
+    replayed: _builtins.bool
+    """Whether it was amended so before."""
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader:
+        """The commits made; none for a replay."""
+
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PositionVersion]:
+        """The positions that changed, and their versions."""
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        revision: _builtins.int = ...,
+        replayed: _builtins.bool = ...,
+        positions: _abc.Iterable[Global___PositionVersion] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "positions", b"positions", "replayed", b"replayed", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AmendFillResponse: _TypeAlias = AmendFillResponse  # noqa: Y015
+
+@_typing.final
+class BustFillRequest(_message.Message):
+    """Asks to withdraw a fill."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    FILL_ID_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    """Whose fill."""
+    fill_id: _builtins.str
+    """Its id."""
+    expected_revision: _builtins.int
+    """The revision that is meant; VERSION_MISMATCH if it is not the newest one."""
+    def __init__(
+        self,
+        *,
+        account: _builtins.str = ...,
+        fill_id: _builtins.str = ...,
+        expected_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "expected_revision", b"expected_revision", "fill_id", b"fill_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BustFillRequest: _TypeAlias = BustFillRequest  # noqa: Y015
+
+@_typing.final
+class BustFillResponse(_message.Message):
+    """The fill is withdrawn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Its newest revision."""
+    replayed: _builtins.bool
+    """Whether it was withdrawn before."""
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader:
+        """The commits made; none for a replay."""
+
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PositionVersion]:
+        """The positions that changed, and their versions."""
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        revision: _builtins.int = ...,
+        replayed: _builtins.bool = ...,
+        positions: _abc.Iterable[Global___PositionVersion] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "positions", b"positions", "replayed", b"replayed", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BustFillResponse: _TypeAlias = BustFillResponse  # noqa: Y015
+
+@_typing.final
+class PositionVersion(_message.Message):
+    """A position that a write changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Its version after the write."""
+    @_builtins.property
+    def key(self) -> _common_pb2.PositionKey:
+        """Which."""
+
+    def __init__(
+        self,
+        *,
+        key: _common_pb2.PositionKey | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PositionVersion: _TypeAlias = PositionVersion  # noqa: Y015

@@ -60,6 +60,21 @@ class FillServiceStub:
                 request_serializer=steelyard_dot_v1_dot_fill__service__pb2.ListFillsRequest.SerializeToString,
                 response_deserializer=steelyard_dot_v1_dot_fill__service__pb2.ListFillsResponse.FromString,
                 _registered_method=True)
+        self.StreamFills = channel.stream_stream(
+                '/steelyard.v1.FillService/StreamFills',
+                request_serializer=steelyard_dot_v1_dot_fill__service__pb2.StreamFillsRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_fill__service__pb2.StreamFillsResponse.FromString,
+                _registered_method=True)
+        self.AmendFill = channel.unary_unary(
+                '/steelyard.v1.FillService/AmendFill',
+                request_serializer=steelyard_dot_v1_dot_fill__service__pb2.AmendFillRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_fill__service__pb2.AmendFillResponse.FromString,
+                _registered_method=True)
+        self.BustFill = channel.unary_unary(
+                '/steelyard.v1.FillService/BustFill',
+                request_serializer=steelyard_dot_v1_dot_fill__service__pb2.BustFillRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_fill__service__pb2.BustFillResponse.FromString,
+                _registered_method=True)
 
 
 class FillServiceServicer:
@@ -117,6 +132,38 @@ class FillServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamFills(self, request_iterator, context):
+        """Records fills as they come: numbered batches in, one answer for each after its commit, in the order of the batches.
+        While a batch is being committed the next ones may be sent; reading stops when too much waits. A stream that breaks
+        leaves batches without an answer: send them again, known fills are repeats.
+
+        Errors: INVALID_FIELD, UNKNOWN_INSTRUMENT, FILL_CONFLICT, PERIOD_SEALED, NUMERIC_LIMIT, QUEUE_FULL,
+        STORE_UNAVAILABLE, INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AmendFill(self, request, context):
+        """Replaces the content of a fill by a new revision and folds what it touches again. The account never changes. The
+        same amendment again is a replay.
+
+        Errors: INVALID_FIELD, NOT_FOUND, UNKNOWN_INSTRUMENT, FILL_BUSTED, VERSION_MISMATCH, PERIOD_SEALED,
+        NUMERIC_LIMIT, STORE_UNAVAILABLE, INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BustFill(self, request, context):
+        """Withdraws a fill for good and folds what it touches again. A bust of a busted fill is a replay.
+
+        Errors: INVALID_FIELD, NOT_FOUND, VERSION_MISMATCH, PERIOD_SEALED, STORE_UNAVAILABLE, INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FillServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -144,6 +191,21 @@ def add_FillServiceServicer_to_server(servicer, server):
                     servicer.ListFills,
                     request_deserializer=steelyard_dot_v1_dot_fill__service__pb2.ListFillsRequest.FromString,
                     response_serializer=steelyard_dot_v1_dot_fill__service__pb2.ListFillsResponse.SerializeToString,
+            ),
+            'StreamFills': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamFills,
+                    request_deserializer=steelyard_dot_v1_dot_fill__service__pb2.StreamFillsRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_fill__service__pb2.StreamFillsResponse.SerializeToString,
+            ),
+            'AmendFill': grpc.unary_unary_rpc_method_handler(
+                    servicer.AmendFill,
+                    request_deserializer=steelyard_dot_v1_dot_fill__service__pb2.AmendFillRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_fill__service__pb2.AmendFillResponse.SerializeToString,
+            ),
+            'BustFill': grpc.unary_unary_rpc_method_handler(
+                    servicer.BustFill,
+                    request_deserializer=steelyard_dot_v1_dot_fill__service__pb2.BustFillRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_fill__service__pb2.BustFillResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -282,6 +344,87 @@ class FillService:
             '/steelyard.v1.FillService/ListFills',
             steelyard_dot_v1_dot_fill__service__pb2.ListFillsRequest.SerializeToString,
             steelyard_dot_v1_dot_fill__service__pb2.ListFillsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamFills(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/steelyard.v1.FillService/StreamFills',
+            steelyard_dot_v1_dot_fill__service__pb2.StreamFillsRequest.SerializeToString,
+            steelyard_dot_v1_dot_fill__service__pb2.StreamFillsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AmendFill(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.v1.FillService/AmendFill',
+            steelyard_dot_v1_dot_fill__service__pb2.AmendFillRequest.SerializeToString,
+            steelyard_dot_v1_dot_fill__service__pb2.AmendFillResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BustFill(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.v1.FillService/BustFill',
+            steelyard_dot_v1_dot_fill__service__pb2.BustFillRequest.SerializeToString,
+            steelyard_dot_v1_dot_fill__service__pb2.BustFillResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,26 @@ class FillServiceStub:
 
     Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
     """
+    StreamFills: _aio.StreamStreamMultiCallable[_fill_service_pb2.StreamFillsRequest, _fill_service_pb2.StreamFillsResponse]
+    """Records fills as they come: numbered batches in, one answer for each after its commit, in the order of the batches.
+    While a batch is being committed the next ones may be sent; reading stops when too much waits. A stream that breaks
+    leaves batches without an answer: send them again, known fills are repeats.
+
+    Errors: INVALID_FIELD, UNKNOWN_INSTRUMENT, FILL_CONFLICT, PERIOD_SEALED, NUMERIC_LIMIT, QUEUE_FULL,
+    STORE_UNAVAILABLE, INTERNAL
+    """
+    AmendFill: _aio.UnaryUnaryMultiCallable[_fill_service_pb2.AmendFillRequest, _fill_service_pb2.AmendFillResponse]
+    """Replaces the content of a fill by a new revision and folds what it touches again. The account never changes. The
+    same amendment again is a replay.
+
+    Errors: INVALID_FIELD, NOT_FOUND, UNKNOWN_INSTRUMENT, FILL_BUSTED, VERSION_MISMATCH, PERIOD_SEALED,
+    NUMERIC_LIMIT, STORE_UNAVAILABLE, INTERNAL
+    """
+    BustFill: _aio.UnaryUnaryMultiCallable[_fill_service_pb2.BustFillRequest, _fill_service_pb2.BustFillResponse]
+    """Withdraws a fill for good and folds what it touches again. A bust of a busted fill is a replay.
+
+    Errors: INVALID_FIELD, NOT_FOUND, VERSION_MISMATCH, PERIOD_SEALED, STORE_UNAVAILABLE, INTERNAL
+    """
 
 class FillServiceServicer(metaclass=_abc_1.ABCMeta):
     """Executions and other entries: the only truth that positions are folded from."""
@@ -110,6 +130,44 @@ class FillServiceServicer(metaclass=_abc_1.ABCMeta):
         """The fills of an account, each in its newest revision.
 
         Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def StreamFills(
+        self,
+        request_iterator: _abc.AsyncIterator[_fill_service_pb2.StreamFillsRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_fill_service_pb2.StreamFillsRequest], _abc.AsyncIterator[_fill_service_pb2.StreamFillsResponse]],
+    ) -> _abc.AsyncIterator[_fill_service_pb2.StreamFillsResponse]:
+        """Records fills as they come: numbered batches in, one answer for each after its commit, in the order of the batches.
+        While a batch is being committed the next ones may be sent; reading stops when too much waits. A stream that breaks
+        leaves batches without an answer: send them again, known fills are repeats.
+
+        Errors: INVALID_FIELD, UNKNOWN_INSTRUMENT, FILL_CONFLICT, PERIOD_SEALED, NUMERIC_LIMIT, QUEUE_FULL,
+        STORE_UNAVAILABLE, INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def AmendFill(
+        self,
+        request: _fill_service_pb2.AmendFillRequest,
+        context: _aio.ServicerContext[_fill_service_pb2.AmendFillRequest, _abc.Awaitable[_fill_service_pb2.AmendFillResponse]],
+    ) -> _abc.Awaitable[_fill_service_pb2.AmendFillResponse]:
+        """Replaces the content of a fill by a new revision and folds what it touches again. The account never changes. The
+        same amendment again is a replay.
+
+        Errors: INVALID_FIELD, NOT_FOUND, UNKNOWN_INSTRUMENT, FILL_BUSTED, VERSION_MISMATCH, PERIOD_SEALED,
+        NUMERIC_LIMIT, STORE_UNAVAILABLE, INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def BustFill(
+        self,
+        request: _fill_service_pb2.BustFillRequest,
+        context: _aio.ServicerContext[_fill_service_pb2.BustFillRequest, _abc.Awaitable[_fill_service_pb2.BustFillResponse]],
+    ) -> _abc.Awaitable[_fill_service_pb2.BustFillResponse]:
+        """Withdraws a fill for good and folds what it touches again. A bust of a busted fill is a replay.
+
+        Errors: INVALID_FIELD, NOT_FOUND, VERSION_MISMATCH, PERIOD_SEALED, STORE_UNAVAILABLE, INTERNAL
         """
 
 def add_FillServiceServicer_to_server(servicer: FillServiceServicer, server: _aio.Server) -> None: ...

@@ -5,9 +5,11 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from steelyard.v1 import common_pb2 as _common_pb2
 from steelyard.v1 import position_pb2 as _position_pb2
 from steelyard.v1 import round_trip_pb2 as _round_trip_pb2
@@ -21,6 +23,58 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _WatchMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WatchModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WatchMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WATCH_MODE_UNSPECIFIED: _WatchMode.ValueType  # 0
+    """Means WATCH_MODE_CONFLATED."""
+    WATCH_MODE_CONFLATED: _WatchMode.ValueType  # 1
+    """The newest state of each changed position, at most every `min_interval`; versions in between are left out."""
+    WATCH_MODE_EVERY_VERSION: _WatchMode.ValueType  # 2
+    """Every version; a reader who is too slow is reset."""
+
+class WatchMode(_WatchMode, metaclass=_WatchModeEnumTypeWrapper):
+    """How changes are told."""
+
+WATCH_MODE_UNSPECIFIED: WatchMode.ValueType  # 0
+"""Means WATCH_MODE_CONFLATED."""
+WATCH_MODE_CONFLATED: WatchMode.ValueType  # 1
+"""The newest state of each changed position, at most every `min_interval`; versions in between are left out."""
+WATCH_MODE_EVERY_VERSION: WatchMode.ValueType  # 2
+"""Every version; a reader who is too slow is reset."""
+Global___WatchMode: _TypeAlias = WatchMode  # noqa: Y015
+
+class _PositionChangeKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PositionChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PositionChangeKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POSITION_CHANGE_KIND_UNSPECIFIED: _PositionChangeKind.ValueType  # 0
+    """Not set; never sent."""
+    POSITION_CHANGE_KIND_ADDED: _PositionChangeKind.ValueType  # 1
+    """From nothing, or flat, to open; in a snapshot every position."""
+    POSITION_CHANGE_KIND_UPDATED: _PositionChangeKind.ValueType  # 2
+    """Neither opened nor closed."""
+    POSITION_CHANGE_KIND_CLOSED: _PositionChangeKind.ValueType  # 3
+    """From open to flat."""
+
+class PositionChangeKind(_PositionChangeKind, metaclass=_PositionChangeKindEnumTypeWrapper):
+    """What a change did, judged from before and after it."""
+
+POSITION_CHANGE_KIND_UNSPECIFIED: PositionChangeKind.ValueType  # 0
+"""Not set; never sent."""
+POSITION_CHANGE_KIND_ADDED: PositionChangeKind.ValueType  # 1
+"""From nothing, or flat, to open; in a snapshot every position."""
+POSITION_CHANGE_KIND_UPDATED: PositionChangeKind.ValueType  # 2
+"""Neither opened nor closed."""
+POSITION_CHANGE_KIND_CLOSED: PositionChangeKind.ValueType  # 3
+"""From open to flat."""
+Global___PositionChangeKind: _TypeAlias = PositionChangeKind  # noqa: Y015
 
 @_typing.final
 class GetPositionRequest(_message.Message):
@@ -638,3 +692,239 @@ class ListPositionEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListPositionEventsResponse: _TypeAlias = ListPositionEventsResponse  # noqa: Y015
+
+@_typing.final
+class WatchPositionsRequest(_message.Message):
+    """Asks to watch positions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    BOOK_FIELD_NUMBER: _builtins.int
+    INSTRUMENTS_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    MIN_INTERVAL_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    """Whose positions."""
+    book: _builtins.str
+    """Only this book. Default (empty): all."""
+    resume_token: _builtins.str
+    """`resume_token` of the last message received; the stream goes on right after it. Default: begins with a snapshot."""
+    mode: Global___WatchMode.ValueType
+    """How changes are told. Default: conflated."""
+    @_builtins.property
+    def instruments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these instruments, at most 500. Default: all."""
+
+    @_builtins.property
+    def min_interval(self) -> _duration_pb2.Duration:
+        """The least time between two deliveries of WATCH_MODE_CONFLATED, 10 ms to 60 s. Default: 100 ms."""
+
+    @_builtins.property
+    def heartbeat(self) -> _duration_pb2.Duration:
+        """A heartbeat comes when nothing else did for so long, 1 s to 300 s. Default: 10 s."""
+
+    def __init__(
+        self,
+        *,
+        account: _builtins.str = ...,
+        book: _builtins.str = ...,
+        instruments: _abc.Iterable[_builtins.str] | None = ...,
+        resume_token: _builtins.str = ...,
+        min_interval: _duration_pb2.Duration | None = ...,
+        heartbeat: _duration_pb2.Duration | None = ...,
+        mode: Global___WatchMode.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "min_interval", b"min_interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "book", b"book", "heartbeat", b"heartbeat", "instruments", b"instruments", "min_interval", b"min_interval", "mode", b"mode", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchPositionsRequest: _TypeAlias = WatchPositionsRequest  # noqa: Y015
+
+@_typing.final
+class WatchPositionsResponse(_message.Message):
+    """One message of a watch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_BEGIN_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_END_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
+    GOING_AWAY_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """Takes the watch up right after this message; good for 24 hours, for the same request."""
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader:
+        """How far the log of the account has been told, and when this was sent."""
+
+    @_builtins.property
+    def snapshot_begin(self) -> Global___WatchSnapshotBegin:
+        """What is held follows."""
+
+    @_builtins.property
+    def change(self) -> Global___WatchPositionChange:
+        """A position, in full."""
+
+    @_builtins.property
+    def snapshot_end(self) -> Global___WatchSnapshotEnd:
+        """What is held has been told."""
+
+    @_builtins.property
+    def heartbeat(self) -> Global___WatchHeartbeat:
+        """Nothing happened for a while."""
+
+    @_builtins.property
+    def reset(self) -> Global___WatchReset:
+        """What was told before no longer holds together: forget it. A snapshot follows, or the stream ends."""
+
+    @_builtins.property
+    def going_away(self) -> Global___WatchGoingAway:
+        """This server is leaving; the stream ends OK. Take it up elsewhere."""
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        resume_token: _builtins.str = ...,
+        snapshot_begin: Global___WatchSnapshotBegin | None = ...,
+        change: Global___WatchPositionChange | None = ...,
+        snapshot_end: Global___WatchSnapshotEnd | None = ...,
+        heartbeat: Global___WatchHeartbeat | None = ...,
+        reset: Global___WatchReset | None = ...,
+        going_away: Global___WatchGoingAway | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "going_away", b"going_away", "header", b"header", "heartbeat", b"heartbeat", "message", b"message", "reset", b"reset", "snapshot_begin", b"snapshot_begin", "snapshot_end", b"snapshot_end"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "going_away", b"going_away", "header", b"header", "heartbeat", b"heartbeat", "message", b"message", "reset", b"reset", "resume_token", b"resume_token", "snapshot_begin", b"snapshot_begin", "snapshot_end", b"snapshot_end"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["snapshot_begin", "change", "snapshot_end", "heartbeat", "reset", "going_away"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___WatchPositionsResponse: _TypeAlias = WatchPositionsResponse  # noqa: Y015
+
+@_typing.final
+class WatchSnapshotBegin(_message.Message):
+    """What is held follows, position by position."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchSnapshotBegin: _TypeAlias = WatchSnapshotBegin  # noqa: Y015
+
+@_typing.final
+class WatchPositionChange(_message.Message):
+    """A position as of one of its versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    kind: Global___PositionChangeKind.ValueType
+    """What the change did."""
+    @_builtins.property
+    def position(self) -> _position_pb2.Position:
+        """The full state; figures that need a mark are unset."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___PositionChangeKind.ValueType = ...,
+        position: _position_pb2.Position | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchPositionChange: _TypeAlias = WatchPositionChange  # noqa: Y015
+
+@_typing.final
+class WatchSnapshotEnd(_message.Message):
+    """What is held has been told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchSnapshotEnd: _TypeAlias = WatchSnapshotEnd  # noqa: Y015
+
+@_typing.final
+class WatchHeartbeat(_message.Message):
+    """Nothing happened for a while."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchHeartbeat: _TypeAlias = WatchHeartbeat  # noqa: Y015
+
+@_typing.final
+class WatchReset(_message.Message):
+    """The stream begins anew, or ends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why: DATABASE_CHANGED (a snapshot follows) or SLOW_READER (the stream ends)."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchReset: _TypeAlias = WatchReset  # noqa: Y015
+
+@_typing.final
+class WatchGoingAway(_message.Message):
+    """This server is leaving."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchGoingAway: _TypeAlias = WatchGoingAway  # noqa: Y015

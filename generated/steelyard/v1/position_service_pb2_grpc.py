@@ -70,6 +70,11 @@ class PositionServiceStub:
                 request_serializer=steelyard_dot_v1_dot_position__service__pb2.ListPositionEventsRequest.SerializeToString,
                 response_deserializer=steelyard_dot_v1_dot_position__service__pb2.ListPositionEventsResponse.FromString,
                 _registered_method=True)
+        self.WatchPositions = channel.unary_stream(
+                '/steelyard.v1.PositionService/WatchPositions',
+                request_serializer=steelyard_dot_v1_dot_position__service__pb2.WatchPositionsRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_position__service__pb2.WatchPositionsResponse.FromString,
+                _registered_method=True)
 
 
 class PositionServiceServicer:
@@ -139,6 +144,16 @@ class PositionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchPositions(self, request, context):
+        """Watches the positions of an account: what is held, then every change, until the caller ends it. Ordered, without
+        repeats or gaps, resumable by the token of any message, or reset explicitly.
+
+        Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, RESUME_TOKEN_EXPIRED, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PositionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -176,6 +191,11 @@ def add_PositionServiceServicer_to_server(servicer, server):
                     servicer.ListPositionEvents,
                     request_deserializer=steelyard_dot_v1_dot_position__service__pb2.ListPositionEventsRequest.FromString,
                     response_serializer=steelyard_dot_v1_dot_position__service__pb2.ListPositionEventsResponse.SerializeToString,
+            ),
+            'WatchPositions': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchPositions,
+                    request_deserializer=steelyard_dot_v1_dot_position__service__pb2.WatchPositionsRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_position__service__pb2.WatchPositionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -368,6 +388,33 @@ class PositionService:
             '/steelyard.v1.PositionService/ListPositionEvents',
             steelyard_dot_v1_dot_position__service__pb2.ListPositionEventsRequest.SerializeToString,
             steelyard_dot_v1_dot_position__service__pb2.ListPositionEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchPositions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/steelyard.v1.PositionService/WatchPositions',
+            steelyard_dot_v1_dot_position__service__pb2.WatchPositionsRequest.SerializeToString,
+            steelyard_dot_v1_dot_position__service__pb2.WatchPositionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,12 @@ class PositionServiceStub:
 
     Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, NOT_FOUND, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
     """
+    WatchPositions: _aio.UnaryStreamMultiCallable[_position_service_pb2.WatchPositionsRequest, _position_service_pb2.WatchPositionsResponse]
+    """Watches the positions of an account: what is held, then every change, until the caller ends it. Ordered, without
+    repeats or gaps, resumable by the token of any message, or reset explicitly.
+
+    Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, RESUME_TOKEN_EXPIRED, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
+    """
 
 class PositionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Positions, and what they are made of."""
@@ -130,6 +136,18 @@ class PositionServiceServicer(metaclass=_abc_1.ABCMeta):
         """The versions of one position, the newest first; as far back as the service keeps them.
 
         Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, NOT_FOUND, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def WatchPositions(
+        self,
+        request: _position_service_pb2.WatchPositionsRequest,
+        context: _aio.ServicerContext[_position_service_pb2.WatchPositionsRequest, _abc.AsyncIterator[_position_service_pb2.WatchPositionsResponse]],
+    ) -> _abc.AsyncIterator[_position_service_pb2.WatchPositionsResponse]:
+        """Watches the positions of an account: what is held, then every change, until the caller ends it. Ordered, without
+        repeats or gaps, resumable by the token of any message, or reset explicitly.
+
+        Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, RESUME_TOKEN_EXPIRED, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
         """
 
 def add_PositionServiceServicer_to_server(servicer: PositionServiceServicer, server: _aio.Server) -> None: ...

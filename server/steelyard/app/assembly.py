@@ -13,11 +13,14 @@ from steelyard.builds.progress_feed import ProgressFeed
 from steelyard.builds.worker import WorkerSettings, run_worker
 from steelyard.imports.reading import ParsedFiles
 from steelyard.imports.spool import SpoolFolder
+from steelyard.operations.account_tail import AccountTail
 from steelyard.operations.apply_marks import ApplyMarks
 from steelyard.operations.build_positions import BuildPositions
+from steelyard.operations.correct_fills import CorrectFills
 from steelyard.operations.import_trades import AccountPatterns, ImportLimits, ImportTrades
 from steelyard.operations.keep_accounts import KeepAccounts
 from steelyard.operations.keep_instruments import KeepInstruments
+from steelyard.operations.late_entries import RefoldLimits
 from steelyard.operations.ports import AccountRules
 from steelyard.operations.read_events import ReadEvents
 from steelyard.operations.read_fills import ReadFills
@@ -27,6 +30,7 @@ from steelyard.operations.read_positions import ReadPositions
 from steelyard.operations.read_trips import ReadTrips
 from steelyard.operations.reading import Reading
 from steelyard.operations.record_fills import RecordFills
+from steelyard.operations.watch_positions import WatchPositions
 from steelyard.rpc.admin_servicer import AdminServicer
 from steelyard.rpc.fill_servicer import FillServicer
 from steelyard.rpc.limits import RpcLimits
@@ -40,6 +44,7 @@ from steelyard.storage.accounts_admin import AccountRecords
 from steelyard.storage.build_chunks import PostgresChunkWork
 from steelyard.storage.build_sweep import PostgresSweep
 from steelyard.storage.builds import PostgresBuilds
+from steelyard.storage.change_reads import ChangeReads
 from steelyard.storage.database import Database, DatabaseLimits
 from steelyard.storage.event_reads import EventReads
 from steelyard.storage.fill_reads import FillReads
@@ -68,9 +73,12 @@ class Operations:
         stale_after = settings.stale_after
         heads = HeadReads(database)
         reading = Reading(heads, system_clock)
-        self.record_fills = RecordFills(
-            PostgresLedger(database, system_clock), system_clock, new_accounts=new_accounts(settings), jitter=jitter
-        )
+        ledger = PostgresLedger(database, system_clock)
+        self.record_fills = RecordFills(ledger, system_clock, new_accounts=new_accounts(settings), jitter=jitter)
+        self.correct_fills = CorrectFills(ledger, system_clock, jitter=jitter, limits=RefoldLimits())
+        changes = ChangeReads(database)
+        self.account_tail = AccountTail(changes)
+        self.watch_positions = WatchPositions(changes, self.account_tail, clock=system_clock)
         self.import_trades = ImportTrades(
             store=PostgresImports(database),
             reader=ParsedFiles(),
@@ -96,12 +104,14 @@ class Operations:
         self.progress = ProgressFeed(self.builds)
 
     def start(self) -> None:
-        """Begins to commit what is recorded."""
+        """Begins to commit what is recorded and to follow what is watched."""
         self.record_fills.start()
+        self.account_tail.start()
 
     async def close(self) -> None:
-        """Commits what still waits."""
+        """Commits what still waits; follows no more."""
         await self.record_fills.close()
+        await self.account_tail.close()
 
 
 def servicers(operations: Operations, tokens: PageTokens) -> Services:
@@ -110,11 +120,13 @@ def servicers(operations: Operations, tokens: PageTokens) -> Services:
         positions=operations.read_positions,
         trips=operations.read_trips,
         events=operations.read_events,
+        watch=operations.watch_positions,
         tokens=tokens,
     )
     return Services(
         fills=FillServicer(
             record=operations.record_fills,
+            correct=operations.correct_fills,
             read=operations.read_fills,
             tell_position=positions.tell,
             tokens=tokens,
@@ -143,6 +155,7 @@ class Service:
             ping=self._database.ping,
             log=log,
         )
+        self.server.on_drain(self._operations.account_tail.say_goodbye)
 
     @property
     def address(self) -> str:

@@ -157,12 +157,16 @@ class AccountTail:
         """Begins to follow."""
         self._task = asyncio.create_task(self._run(), name="account_tail")
 
-    async def close(self) -> None:
-        """Tells every watcher that the service goes, and ends."""
+    def say_goodbye(self) -> None:
+        """Tells every watcher that the service goes; their streams end."""
         for followed in self._followed.values():
             for subscription in followed.subscriptions:
                 subscription.is_closing = True
                 subscription.wake()
+
+    async def close(self) -> None:
+        """Follows no more."""
+        self.say_goodbye()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

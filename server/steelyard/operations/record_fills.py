@@ -15,6 +15,7 @@ from steelyard.accounting.errors import (
     FillConflict,
     InvalidField,
     PeriodSealed,
+    QueueFull,
     SteelyardError,
     VersionMismatch,
 )
@@ -29,6 +30,7 @@ T = TypeVar("T")
 
 BATCH_MAX = 5_000
 ATOMIC_BATCH_MAX = 1_000
+STREAM_WAIT_S = 0.02
 DEFAULT_OPTIONS = WriteOptions()
 DEFAULT_LIMITS = RefoldLimits()
 
@@ -143,6 +145,14 @@ class RecordFills:
             for commit in result.commits if isinstance(result, FillReceipt) else ():
                 commits[commit.account] = max(commit, commits.get(commit.account, commit), key=lambda c: c.seq)
         return BatchResult(results, tuple(commits.values()))
+
+    async def record_stream(self, fills: Sequence[Fill], *, caller: str) -> BatchResult:
+        """Records a batch of a stream; when too much waits, it waits too instead of being refused."""
+        while True:
+            try:
+                return await self.record_batch(fills, caller=caller)
+            except QueueFull:
+                await asyncio.sleep(STREAM_WAIT_S)
 
     async def _one(self, fill: Fill, options: WriteOptions) -> FillReceipt | SteelyardError:
         try:

@@ -8,7 +8,7 @@ each changed key, at most every `min_interval_s`; a watcher of every version get
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -98,7 +98,7 @@ class WatchPositions:
         self._clock = clock
         self._watchers = 0
 
-    async def watch(self, request: WatchRequest) -> AsyncIterator[WatchMessage]:
+    async def watch(self, request: WatchRequest) -> AsyncGenerator[WatchMessage, None]:
         """The stream. Raises `QueueFull` over the limit of watchers, `ResumeTokenExpired` for an old resume point."""
         if self._watchers >= WATCHERS_MAX:
             raise QueueFull(f"{self._watchers} watchers are served already")

@@ -160,9 +160,7 @@ class BuildServicer(build_service_pb2_grpc.BuildServiceServicer):
         """Tells a build at once, then whenever it gets on, and its terminal state last."""
         async with aclosing(self._read.watch(_build_id(request.build_id))) as told:
             async for build in told:
-                yield build_service_pb2.WatchBuildResponse(
-                    header=self._header(build), build=encode_build.build(build)
-                )
+                yield build_service_pb2.WatchBuildResponse(header=self._header(build), build=encode_build.build(build))
 
     def _header(self, build: Build | None = None) -> common_pb2.ResponseHeader:
         return read_header(Seen(() if build is None else build.commits, self._clock()))

@@ -103,9 +103,7 @@ def _pair(pair: build_pb2.AccountInstrument, index: int) -> tuple[keys.Account, 
 def _fill_scope(scope: build_pb2.FillScope) -> BuildScope:
     account = decode.account(scope.account, field="scope.fills.account")
     _count(scope.fill_ids, limits.BATCH_FILLS_MAX, field="scope.fills.fill_ids")
-    ids = [
-        keys.fill_id(text, field=f"scope.fills.fill_ids[{index}]") for index, text in enumerate(scope.fill_ids)
-    ]
+    ids = [keys.fill_id(text, field=f"scope.fills.fill_ids[{index}]") for index, text in enumerate(scope.fill_ids)]
     return BuildScope(fills=tuple((account, fill_id) for fill_id in dict.fromkeys(ids)))
 
 

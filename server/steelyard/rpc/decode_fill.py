@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from uuid import UUID
 
 from steelyard.accounting import keys
 from steelyard.accounting.entries import Adjustment, AdjustmentKind, Fill, Side
 from steelyard.accounting.errors import InvalidField
-from steelyard.accounting.keys import FillId, PositionKey
+from steelyard.accounting.keys import Account, FillId, PositionKey
 from steelyard.accounting.units import ZERO
 from steelyard.operations.read_fills import FillFilter
 from steelyard.rpc import decode, limits
@@ -69,6 +70,23 @@ def fill(message: fill_pb2.Fill, *, field: str) -> Fill:
         note=decode.note(message.note, field=f"{field}.note") if message.note else None,
         labels=decode.labels(message.labels, field=f"{field}.labels"),
     )
+
+
+def amended(message: fill_pb2.Fill, *, account: Account, fill_id: FillId) -> Fill:
+    """The new content of a fill; its account and id may be left out, and never change. Raises `InvalidField`."""
+    if message.account not in ("", account):
+        raise InvalidField("fill.account", "never changes: bust the fill and record it anew")
+    if message.fill_id not in ("", fill_id):
+        raise InvalidField("fill.fill_id", "must be that of the request")
+    named = fill_pb2.Fill()
+    named.CopyFrom(message)
+    named.account, named.fill_id = account, fill_id
+    return fill(named, field="fill")
+
+
+def amendment(stored: Fill, content: Fill) -> Fill:
+    """The stored fill with its content replaced; its place among fills of one instant stays."""
+    return replace(content, source_sequence=stored.source_sequence, revision=stored.revision)
 
 
 def adjustment(message: fill_pb2.Adjustment, *, request_id: UUID, field: str = "adjustment") -> Adjustment:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from steelyard.accounting.entries import Side
 from steelyard.accounting.errors import InvalidField, SteelyardError
@@ -10,7 +10,7 @@ from steelyard.operations.apply_fills import FillReceipt
 from steelyard.operations.read_fills import FillView
 from steelyard.rpc import encode
 from steelyard.rpc.status import public_text, reason_number
-from steelyard.v1 import common_pb2, fill_pb2
+from steelyard.v1 import common_pb2, fill_pb2, fill_service_pb2
 
 SIDES: Mapping[Side, common_pb2.Side.ValueType] = {Side.BUY: common_pb2.SIDE_BUY, Side.SELL: common_pb2.SIDE_SELL}
 
@@ -63,6 +63,29 @@ def results(items: Iterable[FillReceipt | SteelyardError], *, trace_id: str) -> 
         else fill_pb2.FillResult(error=_error(item, trace_id=trace_id))
         for item in items
     ]
+
+
+def streamed(
+    batch_number: int,
+    items: Sequence[FillReceipt | SteelyardError],
+    *,
+    header: common_pb2.ResponseHeader,
+    trace_id: str,
+) -> fill_service_pb2.StreamFillsResponse:
+    """The answer to one batch of a stream: counts, and what was not recorded."""
+    receipts = [item for item in items if isinstance(item, FillReceipt)]
+    repeated = sum(given.is_replayed for given in receipts)
+    return fill_service_pb2.StreamFillsResponse(
+        header=header,
+        batch_number=batch_number,
+        recorded=len(receipts) - repeated,
+        repeated=repeated,
+        failures=[
+            fill_service_pb2.FillFailure(index=place, error=_error(item, trace_id=trace_id))
+            for place, item in enumerate(items)
+            if isinstance(item, SteelyardError)
+        ],
+    )
 
 
 def _error(error: SteelyardError, *, trace_id: str) -> fill_pb2.FillError:

@@ -5,8 +5,10 @@ Errors are raised and leave by themselves: the layer around every call makes sta
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from steelyard.accounting import keys
@@ -14,10 +16,11 @@ from steelyard.accounting.entries import Fill
 from steelyard.accounting.errors import InvalidField, SteelyardError
 from steelyard.accounting.keys import PositionKey
 from steelyard.operations.apply_fills import FillReceipt, WriteOptions
+from steelyard.operations.correct_fills import CorrectFills, CorrectionReceipt
 from steelyard.operations.ports import Clock, Commit
 from steelyard.operations.read_fills import ReadFills
 from steelyard.operations.record_fills import RecordFills, RequestIdentity
-from steelyard.rpc import decode, decode_fill, encode, encode_fill, limits
+from steelyard.rpc import decode, decode_fill, encode, encode_fill, fill_stream, limits
 from steelyard.rpc.calls import Context, current_call
 from steelyard.rpc.header import freshness, read_header, write_header
 from steelyard.rpc.page_tokens import PageTokens
@@ -36,12 +39,14 @@ class FillServicer(fill_service_pb2_grpc.FillServiceServicer):
         self,
         *,
         record: RecordFills,
+        correct: CorrectFills,
         read: ReadFills,
         tell_position: TellPosition,
         tokens: PageTokens,
         clock: Clock,
     ) -> None:
         self._record = record
+        self._correct = correct
         self._read = read
         self._tell_position = tell_position
         self._tokens = tokens
@@ -101,6 +106,70 @@ class FillServicer(fill_service_pb2_grpc.FillServiceServicer):
             version=receipt.version or 0,
             position=await self._tell_position(receipt.key) if request.return_position else None,
         )
+
+    async def StreamFills(
+        self, requests: AsyncIterator[fill_service_pb2.StreamFillsRequest], context: Context
+    ) -> AsyncIterator[fill_service_pb2.StreamFillsResponse]:
+        """Records numbered batches as they come; an answer for each after its commit."""
+        commit = partial(self._commit_batch, caller=_caller(context))
+        async with aclosing(fill_stream.commit_batches(requests, commit=commit)) as answers:
+            async for answer in answers:
+                yield answer
+
+    async def _commit_batch(
+        self, batch: fill_service_pb2.StreamFillsRequest, *, caller: str
+    ) -> fill_service_pb2.StreamFillsResponse:
+        if not 1 <= len(batch.fills) <= limits.BATCH_FILLS_MAX:
+            raise InvalidField("fills", f"must be 1 to {limits.BATCH_FILLS_MAX:,}")
+        items: list[Item | None] = [None] * len(batch.fills)
+        fills = _decoded(batch.fills, items, is_atomic=False)
+        result = await self._record.record_stream(list(fills.values()), caller=caller)
+        for place, item in zip(fills, result.items, strict=True):
+            items[place] = _placed(item, place)
+        return encode_fill.streamed(
+            batch.batch_number,
+            [item for item in items if item is not None],
+            header=write_header(result.commits, at=self._clock()),
+            trace_id=current_call().trace_id,
+        )
+
+    async def AmendFill(
+        self, request: fill_service_pb2.AmendFillRequest, context: Context
+    ) -> fill_service_pb2.AmendFillResponse:
+        """Replaces a fill's content by a new revision."""
+        account, fill_id = decode.account(request.account), keys.fill_id(request.fill_id)
+        _require(request, "fill")
+        content = decode_fill.amended(request.fill, account=account, fill_id=fill_id)
+        with decode.within("fill"):
+            receipt = await self._correct.amend(
+                account,
+                fill_id,
+                expected_revision=decode.version(request.expected_revision, field="expected_revision"),
+                amendment=lambda stored: decode_fill.amendment(stored, content),
+            )
+        return fill_service_pb2.AmendFillResponse(**self._corrected(receipt))
+
+    async def BustFill(
+        self, request: fill_service_pb2.BustFillRequest, context: Context
+    ) -> fill_service_pb2.BustFillResponse:
+        """Withdraws a fill for good."""
+        receipt = await self._correct.bust(
+            decode.account(request.account),
+            keys.fill_id(request.fill_id),
+            expected_revision=decode.version(request.expected_revision, field="expected_revision"),
+        )
+        return fill_service_pb2.BustFillResponse(**self._corrected(receipt))
+
+    def _corrected(self, receipt: CorrectionReceipt) -> dict[str, Any]:
+        return {
+            "header": write_header(receipt.commits, at=self._clock()),
+            "revision": receipt.revision,
+            "replayed": receipt.is_replayed,
+            "positions": [
+                fill_service_pb2.PositionVersion(key=encode.position_key(key), version=version)
+                for key, version in sorted(receipt.versions.items())
+            ],
+        }
 
     async def GetFill(
         self, request: fill_service_pb2.GetFillRequest, context: Context

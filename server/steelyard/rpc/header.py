@@ -8,12 +8,18 @@ from datetime import datetime
 from steelyard.accounting.errors import InvalidField
 from steelyard.accounting.keys import Account
 from steelyard.operations.ports import Commit
-from steelyard.operations.reading import Freshness, Seen
+from steelyard.operations.reading import Freshness, Seen, ServedFrom
 from steelyard.rpc import decode, encode
 from steelyard.rpc.calls import Context, seconds_left
 from steelyard.v1 import common_pb2
 
 MIN_COMMITS_MAX = 1_000
+
+_SERVED_FROM = {
+    ServedFrom.STORE: common_pb2.SERVED_FROM_STORE,
+    ServedFrom.CACHE: common_pb2.SERVED_FROM_CACHE,
+    ServedFrom.LAST_KNOWN: common_pb2.SERVED_FROM_LAST_KNOWN,
+}
 
 
 def write_header(commits: Iterable[Commit], *, at: datetime) -> common_pb2.ResponseHeader:
@@ -22,8 +28,8 @@ def write_header(commits: Iterable[Commit], *, at: datetime) -> common_pb2.Respo
 
 
 def read_header(seen: Seen) -> common_pb2.ResponseHeader:
-    """The header of a read from the store: the commits of each account that the same snapshot has seen."""
-    return _header(seen.commits, at=seen.read_at, served_from=common_pb2.SERVED_FROM_STORE)
+    """The header of a read: the commits of each account that its snapshot has seen, and where it was found."""
+    return _header(seen.commits, at=seen.read_at, served_from=_SERVED_FROM[seen.served_from])
 
 
 def freshness(commits: Iterable[common_pb2.Commit], context: Context) -> Freshness:

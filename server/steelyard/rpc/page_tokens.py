@@ -28,7 +28,7 @@ Cursor = tuple[Any, ...]
 KEY_MIN_BYTES = 16
 TOKEN_MAX = 4_096
 _MAC_BYTES = 16
-_NOT_THE_QUESTION = ("page_token", "page_size", "min_commit")
+_NOT_THE_QUESTION = ("page_token", "page_size", "min_commit", "resume_token", "min_interval", "heartbeat")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -48,9 +48,10 @@ class PageTokens:
 
     def cursor(self, request: PagedRequest) -> Cursor | None:
         """Where the page asked for begins; None for the first one. Raises `PageTokenInvalid`."""
-        text = request.page_token
-        if not text:
-            return None
+        return self.opened(_message(request), request.page_token) if request.page_token else None
+
+    def opened(self, request: Message, text: str) -> Cursor:
+        """The values of a token given for this question. Raises `PageTokenInvalid`."""
         if len(text) > TOKEN_MAX:
             raise PageTokenInvalid
         try:
@@ -65,12 +66,14 @@ class PageTokens:
 
     def next(self, request: PagedRequest, after: Cursor | None) -> str:
         """The token of the page after this one; empty when there is none."""
-        if after is None:
-            return ""
-        body = json.dumps([_dumped(value) for value in after], separators=(",", ":")).encode()
+        return "" if after is None else self.sealed(_message(request), after)
+
+    def sealed(self, request: Message, values: Cursor) -> str:
+        """A token of these values for this question."""
+        body = json.dumps([_dumped(value) for value in values], separators=(",", ":")).encode()
         return _text(self._mac(request, body) + body)
 
-    def _mac(self, request: PagedRequest, body: bytes) -> bytes:
+    def _mac(self, request: Message, body: bytes) -> bytes:
         return hmac.new(self._key, _question(request) + body, hashlib.sha256).digest()[:_MAC_BYTES]
 
 
@@ -78,9 +81,13 @@ def _text(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def _question(request: PagedRequest) -> bytes:
-    """A hash of what is asked, whichever page of it."""
+def _message(request: PagedRequest) -> Message:
     assert isinstance(request, Message)
+    return request
+
+
+def _question(request: Message) -> bytes:
+    """A hash of what is asked, whichever page of it."""
     question = type(request)()
     question.CopyFrom(request)
     for field in _NOT_THE_QUESTION:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from steelyard.accounting.performance import Performance
-from steelyard.operations.read_performance import PerformanceFilter, ReadPerformance, funding_of
+from steelyard.operations.read_performance import PerformanceAnswers, PerformanceFilter, funding_of
 from steelyard.rpc import decode, encode
 from steelyard.rpc.calls import Context
 from steelyard.rpc.day_rules import day_rule, encode_day_rule
@@ -20,7 +20,7 @@ AnyRequest: TypeAlias = (
 class PerformanceServicer(performance_service_pb2_grpc.PerformanceServiceServicer):
     """How trading went."""
 
-    def __init__(self, *, read: ReadPerformance) -> None:
+    def __init__(self, *, read: PerformanceAnswers) -> None:
         self._read = read
 
     async def GetDailyPerformance(
