@@ -12,6 +12,7 @@ from steelyard import migrations
 ACCOUNT_TABLES = {
     "account_heads",
     "account_commits",
+    "account_limits",
     "accounts",
     "adjustments",
     "checkpoints",
@@ -20,6 +21,8 @@ ACCOUNT_TABLES = {
     "fill_revisions",
     "fills",
     "inbox",
+    "instrument_limits",
+    "limit_breaches",
     "lots",
     "order_feeds",
     "order_states",

@@ -330,3 +330,33 @@ published_portfolios = Table(
     *_required(NUMBER, "seq"),
     *_required(MOMENT, "published_at"),
 )
+account_limits = Table(
+    "account_limits",
+    metadata,
+    *_key("account", "currency"),
+    *_optional(AMOUNT, "gross_exposure_max", "net_exposure_max", "instrument_exposure_max", "day_loss_max"),
+    *_required(FLAG, "counts_unrealized"),
+    *_stamps(),
+)
+instrument_limits = Table(
+    "instrument_limits",
+    metadata,
+    *_key("account", "currency", "instrument"),
+    *_required(AMOUNT, "exposure_max"),
+)
+limit_breaches = Table(
+    "limit_breaches",
+    metadata,
+    *_key("account"),
+    *_key("breach_id", kind=ID),
+    *_required(KEY_TEXT, "currency"),
+    *_required(TEXT, "kind"),
+    *_optional(KEY_TEXT, "instrument"),
+    *_required(AMOUNT, "limit_value"),
+    *_required(TOTAL, "opened_value"),
+    *_required(NUMBER, "opened_seq"),
+    *_required(MOMENT, "opened_at"),
+    *_optional(TOTAL, "closed_value"),
+    *_optional(NUMBER, "closed_seq"),
+    *_optional(MOMENT, "closed_at"),
+)
