@@ -52,7 +52,7 @@ _UPSERT = insert_rows(
     on_conflict=f"(account, trip_id) DO UPDATE SET {_CHANGED} WHERE ({_OLD}) IS DISTINCT FROM ({_NEW})",
 )
 COPY_FROM = 500
-"""Trips of a key without stored ones that are written by COPY instead."""
+"""So many trips of keys that have none stored yet are written by COPY instead."""
 
 _LOT: Columns = (
     *KEY,
@@ -147,14 +147,16 @@ async def write_trips(connection: Connection, changes: Sequence[KeyChange]) -> N
         if change.state.trip is not None and change.replace_trips_until is None:
             trips.append(change.state.trip)
         values = [_trip_values(change.key, trip) for trip in trips]
-        if change.expected_version == 0 and len(values) >= COPY_FROM:
+        if change.expected_version == 0:
             fresh.extend(values)
         else:
             rows.extend(values)
             if change.replace_trips_from is not None:
                 await _delete_others(connection, change, kept=[row[1] for row in values])
-    if fresh:
+    if len(fresh) >= COPY_FROM:
         await connection.copy_records_to_table("round_trips", records=fresh, columns=_TRIP_NAMES)
+    else:
+        rows.extend(fresh)
     if rows:
         await connection.execute(_UPSERT, *arrays(rows, _TRIP))
 
@@ -180,7 +182,7 @@ async def write_checkpoints(connection: Connection, changes: Sequence[KeyChange]
     rows: list[tuple[Any, ...]] = []
     for change in changes:
         rows.extend((*change.key, *taken.order, checkpoint_json(taken.state)) for taken in change.checkpoints)
-        if change.replace_checkpoints_from is not None:
+        if change.replace_checkpoints_from is not None and change.expected_version:
             bounds: list[Any] = [*change.key, *change.replace_checkpoints_from]
             condition = f"{_OF_KEY} AND {_TAKEN} >= ($5, $6, $7)"
             if change.replace_trips_until is not None:
