@@ -17,11 +17,13 @@ from steelyard.operations.account_tail import AccountTail
 from steelyard.operations.apply_marks import ApplyMarks
 from steelyard.operations.build_positions import BuildPositions
 from steelyard.operations.correct_fills import CorrectFills
+from steelyard.operations.create_builds import CreateBuilds
 from steelyard.operations.import_trades import AccountPatterns, ImportLimits, ImportTrades
 from steelyard.operations.keep_accounts import KeepAccounts
 from steelyard.operations.keep_instruments import KeepInstruments
 from steelyard.operations.late_entries import RefoldLimits
 from steelyard.operations.ports import AccountRules
+from steelyard.operations.read_builds import ReadBuilds
 from steelyard.operations.read_events import ReadEvents
 from steelyard.operations.read_fills import ReadFills
 from steelyard.operations.read_performance import ReadPerformance
@@ -30,8 +32,10 @@ from steelyard.operations.read_positions import ReadPositions
 from steelyard.operations.read_trips import ReadTrips
 from steelyard.operations.reading import Reading
 from steelyard.operations.record_fills import RecordFills
+from steelyard.operations.roll_back_import import RollBackImport
 from steelyard.operations.watch_positions import WatchPositions
 from steelyard.rpc.admin_servicer import AdminServicer
+from steelyard.rpc.build_servicer import BuildServicer
 from steelyard.rpc.fill_servicer import FillServicer
 from steelyard.rpc.limits import RpcLimits
 from steelyard.rpc.market_servicer import MarketServicer
@@ -49,6 +53,7 @@ from steelyard.storage.database import Database, DatabaseLimits
 from steelyard.storage.event_reads import EventReads
 from steelyard.storage.fill_reads import FillReads
 from steelyard.storage.heads import HeadReads
+from steelyard.storage.import_rollback import PostgresRollback
 from steelyard.storage.imports import PostgresImports
 from steelyard.storage.instruments_admin import InstrumentRecords
 from steelyard.storage.ledger import PostgresLedger
@@ -79,8 +84,9 @@ class Operations:
         changes = ChangeReads(database)
         self.account_tail = AccountTail(changes)
         self.watch_positions = WatchPositions(changes, self.account_tail, clock=system_clock)
+        imports, builds = PostgresImports(database), PostgresBuilds(database)
         self.import_trades = ImportTrades(
-            store=PostgresImports(database),
+            store=imports,
             reader=ParsedFiles(),
             spool=SpoolFolder(),
             clock=system_clock,
@@ -100,8 +106,10 @@ class Operations:
         self.apply_marks = ApplyMarks(MarkTable(database), clock=system_clock, stale_after=stale_after)
         self.keep_accounts = KeepAccounts(AccountRecords(database), reading, jitter=jitter)
         self.keep_instruments = KeepInstruments(InstrumentRecords(database), jitter=jitter)
-        self.builds = PostgresBuilds(database)
-        self.progress = ProgressFeed(self.builds)
+        timeout_s = settings.build_timeout_s
+        self.roll_back_import = RollBackImport(PostgresRollback(database), system_clock, build_timeout_s=timeout_s)
+        self.create_builds = CreateBuilds(builds, build_timeout_s=timeout_s)
+        self.read_builds = ReadBuilds(builds=builds, imports=imports, feed=ProgressFeed(builds))
 
     def start(self) -> None:
         """Begins to commit what is recorded and to follow what is watched."""
@@ -133,6 +141,14 @@ def servicers(operations: Operations, tokens: PageTokens) -> Services:
             clock=system_clock,
         ),
         positions=positions,
+        builds=BuildServicer(
+            imports=operations.import_trades,
+            rollback=operations.roll_back_import,
+            create=operations.create_builds,
+            read=operations.read_builds,
+            tokens=tokens,
+            clock=system_clock,
+        ),
         portfolio=PortfolioServicer(read=operations.read_portfolio),
         performance=PerformanceServicer(read=operations.read_performance),
         market=MarketServicer(
