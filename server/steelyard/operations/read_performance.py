@@ -65,6 +65,18 @@ class PerformanceStore(Protocol):
         ...
 
 
+class PerformanceAnswers(Protocol):
+    """Whoever answers questions about how trading went, from the store or through a cache."""
+
+    async def daily(self, wanted: PerformanceFilter, *, freshness: Freshness = AS_IT_IS) -> Answer[PerformanceRead]:
+        """One trading day."""
+        ...
+
+    async def weekly(self, wanted: PerformanceFilter, *, freshness: Freshness = AS_IT_IS) -> Answer[PerformanceRead]:
+        """The trading week that holds a day."""
+        ...
+
+
 class ReadPerformance:
     """Answers questions about how trading went."""
 

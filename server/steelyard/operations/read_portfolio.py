@@ -53,6 +53,21 @@ class PortfolioStore(Protocol):
         ...
 
 
+class PortfolioAnswers(Protocol):
+    """Whoever answers questions about what positions add up to, from the store or through a cache."""
+
+    async def get(
+        self,
+        *,
+        accounts: Sequence[Account] = (),
+        instruments: Sequence[InstrumentName] = (),
+        has_positions: bool = False,
+        freshness: Freshness = AS_IT_IS,
+    ) -> Answer[PortfolioView]:
+        """The portfolio of accounts (none: of all) in instruments (none: in all)."""
+        ...
+
+
 class ReadPortfolio:
     """Answers questions about what positions add up to."""
 
