@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -30,13 +30,26 @@ WARMING_S = 5.0
 WARMED_AT_ONCE = 4
 
 
+def _leave_it(stale: Iterable[InstrumentName]) -> None:
+    pass
+
+
 class CachedPortfolio:
     """Answers like `ReadPortfolio`; exposure and PnL are parts of the same answer."""
 
     def __init__(
-        self, read: ReadPortfolio, cache: Cache, *, heads: NewestHeads, clock: Clock, ttl_s: float = PORTFOLIO_TTL_S
+        self,
+        read: ReadPortfolio,
+        cache: Cache,
+        *,
+        heads: NewestHeads,
+        clock: Clock,
+        ttl_s: float = PORTFOLIO_TTL_S,
+        met_stale: Callable[[Iterable[InstrumentName]], None] = _leave_it,
     ) -> None:
+        """`met_stale` is told of instruments that are held at a stale or missing price; it must return at once."""
         self._read = read
+        self._met_stale = met_stale
         self._answers: CachedAnswers[PortfolioView] = CachedAnswers(
             cache, heads, form=AnswerForm(PortfolioView), ttl_s=ttl_s, clock=clock
         )
@@ -66,7 +79,11 @@ class CachedPortfolio:
                 accounts=accounts, instruments=instruments, has_positions=has_positions, freshness=fresh
             )
 
-        return await self._answers.answer(question, read=read, freshness=freshness, max_staleness=max_staleness)
+        answer = await self._answers.answer(question, read=read, freshness=freshness, max_staleness=max_staleness)
+        for sums in answer.value.portfolio.currencies.values():
+            if sums.stale_prices or sums.missing_prices:
+                self._met_stale(map(InstrumentName, (*sums.stale_prices, *sums.missing_prices)))
+        return answer
 
     async def warm(self, accounts: Sequence[Account], *, within_s: float = WARMING_S) -> int:
         """Reads the portfolios of accounts, everybody's first, and tells how many there was time for. Never fails."""

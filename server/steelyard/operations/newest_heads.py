@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from steelyard.accounting.keys import Account
-from steelyard.operations.ports import Commit
+from steelyard.operations.ports import Commit, Ledger, OpenTransaction
 from steelyard.operations.reading import Heads
 from steelyard.operations.single_flight import SingleFlight
 
@@ -119,3 +120,18 @@ class NewestHeads:
         begun_s, news = self._now_s(), self._news
         self._total = _Known(await self._log.total(), begun_s, news)
         return self._total
+
+
+class NotedLedger:
+    """A ledger whose commits this process knows of at once; fulfils `ports.Ledger`."""
+
+    def __init__(self, ledger: Ledger, heads: NewestHeads) -> None:
+        self._ledger = ledger
+        self._heads = heads
+
+    @asynccontextmanager
+    async def transaction(self, *, cause: str, is_read_only: bool = False) -> AsyncIterator[OpenTransaction]:
+        """A transaction of the ledger; after its commit it is known."""
+        async with self._ledger.transaction(cause=cause, is_read_only=is_read_only) as book:
+            yield book
+        self._heads.saw(book.commits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -11,7 +11,7 @@ from typing import Protocol
 
 from steelyard.accounting.errors import InvalidField, NotFound
 from steelyard.accounting.keys import Account, Book, InstrumentName, Leg, PositionKey
-from steelyard.accounting.marks import STALE_AFTER, mark_state
+from steelyard.accounting.marks import STALE_AFTER, MarkState, mark_state
 from steelyard.accounting.units import ZERO
 from steelyard.operations.ports import Clock
 from steelyard.operations.position_view import Detail, PositionRow, PositionView
@@ -85,16 +85,28 @@ class PositionStore(Protocol):
         ...
 
 
+def _leave_it(stale: Iterable[InstrumentName]) -> None:
+    pass
+
+
 class ReadPositions:
     """Answers questions about what is held."""
 
     def __init__(
-        self, store: PositionStore, reading: Reading, *, clock: Clock, stale_after: timedelta = STALE_AFTER
+        self,
+        store: PositionStore,
+        reading: Reading,
+        *,
+        clock: Clock,
+        stale_after: timedelta = STALE_AFTER,
+        met_stale: Callable[[Iterable[InstrumentName]], None] = _leave_it,
     ) -> None:
+        """`met_stale` is told of instruments that are held at a stale or missing price; it must return at once."""
         self._store = store
         self._reading = reading
         self._clock = clock
         self._stale_after = stale_after
+        self._met_stale = met_stale
 
     async def get(
         self, key: PositionKey, *, detail: Detail = Detail.FULL, freshness: Freshness = AS_IT_IS
@@ -151,6 +163,8 @@ class ReadPositions:
         """A row read now."""
         now = self._clock()
         state = mark_state(row.mark, now=now, stale_after=self._stale_after)
+        if state is not MarkState.FRESH and (row.quantity or row.pending_quantity):
+            self._met_stale((row.key.instrument,))
         exposure = exposures.get((row.key.account, row.instrument.settle_currency), ZERO)
         return PositionView(row, now, state, exposure)
 
