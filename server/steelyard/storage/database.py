@@ -110,7 +110,7 @@ class Database:
 
 
 def _refuse_closed(_connection: Any, record: Any, _proxy: Any) -> None:
-    """Keeps the pool from handing out what a restart of the store has cut, or what stands in somebody's transaction: bare
-    use does not tell it."""
+    """Keeps the pool from handing out what a restart of the store has cut, or what stands in a transaction: bare use
+    tells it neither."""
     if record.driver_connection.is_closed() or record.driver_connection.is_in_transaction():
         raise InvalidatePoolError
