@@ -6,7 +6,7 @@ The order of steps is the lock order of the store: fills, then positions, then (
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from steelyard.accounting.entries import Entry, Fill, check_fill, entry_of_fill
@@ -178,6 +178,9 @@ async def _fold(
     applied: Applied,
 ) -> dict[PositionKey, int]:
     positions = await book.lock_positions(by_key) if by_key else {}
+    # A change of an account's lot method marks its keys stale: rules older than the stale ranges read with the locks
+    # would fold such a range by the old method and clear it.
+    terms = replace(terms, accounts=await book.accounts({key.account for key in by_key}, make=None))
     changes: list[KeyChange] = []
     for key, new in sorted(by_key.items()):
         stored = positions[key]

@@ -102,7 +102,7 @@ class CorrectFills:
         rules = (await book.accounts([before.account], make=None))[before.account]
         _check(corrected, before=before, instruments=instruments, rules=rules, now=self._clock())
         await book.correct_fill(corrected, instruments[corrected.key.instrument])
-        changes, owed = await self._changes(book, before, corrected=corrected, instruments=instruments, rules=rules)
+        changes, owed = await self._changes(book, before, corrected=corrected, instruments=instruments)
         await book.apply(changes)
         versions = {change.key: change.expected_version + 1 for change in changes}
         return CorrectionReceipt(before.fill_id, corrected.revision, versions), owed
@@ -114,13 +114,14 @@ class CorrectFills:
         *,
         corrected: Fill,
         instruments: Mapping[InstrumentName, Instrument],
-        rules: AccountRules,
     ) -> tuple[list[KeyChange], list[PositionKey]]:
         pasts = _pasts(before, corrected, instruments=instruments)
         positions = await book.lock_positions(pasts)
+        # As new as the stale ranges: see apply_fills.
+        lot_method = (await book.accounts([before.account], make=None))[before.account].lot_method
         changes, owed = [], []
         for key, past in sorted(pasts.items(), key=lambda item: item[0]):
-            fold_rules = FoldRules(instruments[key.instrument], key.leg, rules.lot_method)
+            fold_rules = FoldRules(instruments[key.instrument], key.leg, lot_method)
             change, is_owed = await change_key(
                 book,
                 positions[key],

@@ -258,6 +258,7 @@ class RecordFills:
         if expected_version is not None and stored.version != expected_version:
             raise VersionMismatch(f"the position is at version {stored.version}", current_version=str(stored.version))
         changed = _widened((adjustment.order, adjustment.order), stored.stale)
+        rules = await rules_of(book, key)
         cause = Cause("adjustment", adjustment.adjustment_id)
         change = await refold_key(book, stored=stored, rules=rules, changed=changed, cause=cause)
         await book.apply([change])
