@@ -2,13 +2,13 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from steelyard.accounting.keys import PositionKey
+from steelyard.accounting.keys import Account, Book, FillId, InstrumentName, Leg, PositionKey
 from steelyard.builds.progress_feed import ProgressFeed
 from steelyard.builds.worker import WorkerSettings, run_worker
 from steelyard.imports.reading import ParsedFiles
@@ -36,13 +36,31 @@ from steelyard.storage.database import Database
 from steelyard.storage.imports import PostgresImports
 from steelyard.storage.ledger import PostgresLedger
 
-NINJATRADER_HEADER = "Instrument,Action,Quantity,Price,Time,ID,E/X,Position,Order ID,Name,Commission,Rate,Account,Connection,"
+NINJATRADER_HEADER = (
+    "Instrument,Action,Quantity,Price,Time,ID,E/X,Position,Order ID,Name,Commission,Rate,Account,Connection,"
+)
 GENERIC_HEADER = "fill_id,account,book,instrument,side,quantity,price,fee,fee_currency,executed_at"
 WAIT_S = 60.0
 
 
 def clock() -> datetime:
     return datetime.now(UTC)
+
+
+def key(account: str, book: str, instrument: str) -> PositionKey:
+    """A key on the net leg."""
+    return PositionKey(Account(account), Book(book), InstrumentName(instrument), Leg.NET)
+
+
+def scope(
+    accounts: Sequence[str] = (), pairs: Sequence[tuple[str, str]] = (), fills: Sequence[tuple[str, str]] = ()
+) -> BuildScope:
+    """What a build is about."""
+    return BuildScope(
+        tuple(map(Account, accounts)),
+        tuple((Account(account), InstrumentName(name)) for account, name in pairs),
+        tuple((Account(account), FillId(fill_id)) for account, fill_id in fills),
+    )
 
 
 def generic(rows: Iterable[str], header: str = GENERIC_HEADER) -> bytes:
@@ -73,17 +91,23 @@ class Desk:
         self.ledger = PostgresLedger(self.database, clock)
         self.builder = BuildPositions(PostgresChunkWork(self.database, clock), clock)
         self.sweep = PostgresSweep(self.database)
-        self.fills = RecordFills(self.ledger, clock, new_accounts=AccountRules("", time_zone="UTC"), jitter=lambda: 0.5)
+        self.fills = RecordFills(
+            self.ledger, clock, new_accounts=AccountRules(Account(""), time_zone="UTC"), jitter=lambda: 0.5
+        )
 
     async def load(self, content: bytes, **asked: Any) -> ImportReceipt:
         """Imports a file."""
         request = ImportRequest(request_id=uuid.uuid4(), file_name="trades.csv")
         return await self.imports.run(replace(request, **asked), chunked(content))
 
-    async def create(self, scope: BuildScope = BuildScope(), mode: BuildMode = BuildMode.INCREMENTAL, **more: Any) -> Build:
+    async def create(
+        self, scope: BuildScope | None = None, mode: BuildMode = BuildMode.INCREMENTAL, **more: Any
+    ) -> Build:
         """Starts a build."""
         mark: RequestMark | None = more.pop("mark", None)
-        new = NewBuild(uuid.uuid4(), scope, mode, BuildTrigger.MANUAL, more.pop("priority", None), 3_600, **more)
+        new = NewBuild(
+            uuid.uuid4(), scope or BuildScope(), mode, BuildTrigger.MANUAL, more.pop("priority", None), 3_600, **more
+        )
         build, _ = await self.builds.create(new, mark)
         return build
 
@@ -109,7 +133,7 @@ class Desk:
         """Waits for the end of a build."""
         assert build_id is not None
         async with asyncio.timeout(timeout_s):
-            while not (build := await self.build(build_id)).state.is_terminal:
+            while not (build := await self.build(build_id)).state.is_terminal:  # noqa: ASYNC110 - the store is looked at
                 await asyncio.sleep(0.05)
         return build
 
@@ -118,9 +142,7 @@ class Desk:
         """A worker in this process."""
         stop = asyncio.Event()
         work = asyncio.ensure_future(
-            run_worker(
-                self.url, builder=self.builder, sweep=self.sweep, settings=WorkerSettings(**settings), stop=stop
-            )
+            run_worker(self.url, builder=self.builder, sweep=self.sweep, settings=WorkerSettings(**settings), stop=stop)
         )
         try:
             yield
@@ -128,7 +150,7 @@ class Desk:
             stop.set()
             await work
 
-    async def rows(self, sql: str, *arguments: Any) -> list[Mapping[str, Any]]:
+    async def rows(self, sql: str, *arguments: Any) -> list[Any]:
         async with self.database.read() as connection:
             return list(await connection.fetch(sql, *arguments))
 
@@ -158,6 +180,11 @@ class Desk:
             compared[table] = [tuple(v for k, v in row.items() if k not in left_out) for row in found]
         return compared
 
+    async def cancel(self, build_id: uuid.UUID | None, mark: RequestMark | None = None) -> tuple[Build, bool]:
+        """Asks a build to stop."""
+        assert build_id is not None
+        return await self.builds.cancel(build_id, mark)
+
     async def close(self) -> None:
         await self.database.close()
 
@@ -172,4 +199,4 @@ def reasons(receipt: ImportReceipt) -> list[tuple[int, RowCategory, str | None]]
     return [(said.row_number, said.category, said.field) for said in receipt.results]
 
 
-__all__ = ["BuildPriority", "Desk", "chunked", "clock", "failed_checks", "generic", "reasons"]
+__all__ = ["BuildPriority", "Desk", "chunked", "clock", "failed_checks", "generic", "key", "reasons", "scope"]

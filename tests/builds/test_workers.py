@@ -38,7 +38,7 @@ async def many_fills(desk: Desk, fills: int = FILLS) -> None:
 
 async def until(desk: Desk, sql: str) -> None:
     async with asyncio.timeout(60):
-        while not await desk.value(sql):
+        while not await desk.value(sql):  # noqa: ASYNC110 - the store is looked at
             await asyncio.sleep(0.02)
 
 
@@ -66,8 +66,8 @@ async def test_a_build_whose_worker_is_killed_is_taken_over_and_equals_one_that_
     resumed = await desk.book()
     await desk.plant("TRUNCATE positions, round_trips, lots, checkpoints, position_events")
     await desk.plant(
-        "INSERT INTO stale_keys SELECT account, book, instrument, leg, min(executed_at), 0, '!', max(executed_at), 0, '~', "
-        "count(*), 1, 'IMPORT', true FROM fills GROUP BY 1, 2, 3, 4"
+        "INSERT INTO stale_keys SELECT account, book, instrument, leg, min(executed_at), 0, '!', max(executed_at), 0, "
+        "'~', count(*), 1, 'IMPORT', true FROM fills GROUP BY 1, 2, 3, 4"
     )
     await desk.run((await desk.create()).build_id)
     assert await desk.book() == resumed
@@ -80,9 +80,7 @@ async def test_two_workers_share_a_build(desk: Desk) -> None:
         build = await desk.create(mode=BuildMode.FULL)
         most = 0
         while not (await desk.build(build.build_id)).state.is_terminal:
-            most = max(
-                most, await desk.value("SELECT count(*) FROM build_chunks WHERE fence > 0 AND NOT is_done")
-            )
+            most = max(most, await desk.value("SELECT count(*) FROM build_chunks WHERE fence > 0 AND NOT is_done"))
             await asyncio.sleep(0.02)
     assert (await desk.build(build.build_id)).state is BuildState.SUCCEEDED
     assert most == 2

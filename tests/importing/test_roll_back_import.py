@@ -6,14 +6,14 @@ import pytest
 
 from steelyard.accounting.entries import Fill, Side
 from steelyard.accounting.errors import NotFound, PeriodSealed, RequestIdReused
-from steelyard.accounting.keys import Leg, PositionKey
+from steelyard.accounting.keys import Account, FillId
 from steelyard.accounting.units import parse_decimal
 from steelyard.operations.apply_fills import WriteOptions
 from steelyard.operations.building import BuildState, RequestMark
 from steelyard.operations.importing import ImportCounts, ImportFilter, ImportState
 from steelyard.operations.roll_back_import import RollBackImport
 from steelyard.storage.import_rollback import PostgresRollback
-from tests.builds.desk import Desk, clock, generic
+from tests.builds.desk import Desk, clock, generic, key
 
 ROWS = [
     "a1,ACC,main,ES SEP25,BUY,2,6000,1.50,USD,2025-06-20T13:00:00Z",
@@ -87,8 +87,8 @@ async def test_what_a_caller_recorded_or_repeated_stays(desk: Desk) -> None:
     desk.fills.start()
     await desk.load(generic(ROWS[2:]))
     fill = Fill(
-        key=PositionKey("ACC", "main", "ES SEP25", Leg.NET),
-        fill_id="a1",
+        key=key("ACC", "main", "ES SEP25"),
+        fill_id=FillId("a1"),
         side=Side.BUY,
         quantity=parse_decimal("2", field="q"),
         price=parse_decimal("6000", field="p"),
@@ -100,7 +100,7 @@ async def test_what_a_caller_recorded_or_repeated_stays(desk: Desk) -> None:
     assert receipt.record.counts == ImportCounts(row_count=2, recorded=1, repeated=1)
     repeated = Fill(
         key=fill.key,
-        fill_id="a2",
+        fill_id=FillId("a2"),
         side=Side.SELL,
         quantity=fill.quantity,
         price=parse_decimal("6001", field="p"),
@@ -138,7 +138,7 @@ async def test_imports_are_listed_newest_first_by_account_and_page(desk: Desk) -
     first = await desk.store.page(ImportFilter(), size=2, after=None)
     second = await desk.store.page(ImportFilter(), size=2, after=first.next_after)
     assert [record.import_id for record in [*first.rows, *second.rows]] == ids
-    of_a = await desk.store.page(ImportFilter(account="A"), size=5, after=None)
+    of_a = await desk.store.page(ImportFilter(account=Account("A")), size=5, after=None)
     assert [record.import_id for record in of_a.rows] == [ids[0], ids[2]]
     only = await desk.store.page(ImportFilter(import_id=ids[1]), size=5, after=None)
     assert [record.import_id for record in only.rows] == [ids[1]]

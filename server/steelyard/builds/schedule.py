@@ -31,9 +31,7 @@ class BuildSweep(Protocol):
 class Schedule:
     """Runs the sweep at a steady pace; a store that is away is waited for."""
 
-    def __init__(
-        self, sweep: BuildSweep, app: procrastinate.App, *, interval_s: float, stalled_after_s: float
-    ) -> None:
+    def __init__(self, sweep: BuildSweep, app: procrastinate.App, *, interval_s: float, stalled_after_s: float) -> None:
         self._sweep = sweep
         self._app = app
         self._interval_s = interval_s

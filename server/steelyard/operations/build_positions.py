@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from uuid import UUID
 
-from steelyard.accounting.errors import FenceLost, StoreUnavailable, SteelyardError, VersionMismatch
+from steelyard.accounting.errors import FenceLost, SteelyardError, StoreUnavailable, VersionMismatch
 from steelyard.accounting.fold import FoldRules
 from steelyard.accounting.instruments import Instrument
 from steelyard.accounting.keys import Account, InstrumentName, PositionKey
@@ -127,14 +127,14 @@ class BuildPositions:
         if claim is None:
             return
         async with self._work.session(claim) as session:
-            run = _ChunkRun(claim, session, self._clock)
+            run = _ChunkRun(claim, session, clock=self._clock)
             await run.all_keys()
 
 
 class _ChunkRun:
-    """One pass over a chunk: two lanes take batch after batch, so that one folds while the other waits for the store."""
+    """One pass over a chunk: two lanes take batch after batch; one folds while the other waits for the store."""
 
-    def __init__(self, claim: ClaimedChunk, session: ChunkSession, clock: Clock) -> None:
+    def __init__(self, claim: ClaimedChunk, session: ChunkSession, *, clock: Clock) -> None:
         self._claim = claim
         self._session = session
         self._clock = clock
@@ -270,7 +270,7 @@ class _BatchRun:
         outcomes = []
         for key in keys:
             self._progress.current = key
-            rules = _rules(key, accounts, instruments)
+            rules = _rules(key, accounts=accounts, instruments=instruments)
             folded = await self._folder.fold(book, stored[key], rules=rules, trip_count=trips.get(key, 0))
             outcomes.append(_outcome(folded, is_trial=self._is_trial))
         return outcomes
@@ -324,6 +324,7 @@ def batches(keys: Sequence[PlannedKey]) -> Iterator[Sequence[PlannedKey]]:
 
 def _rules(
     key: PositionKey,
+    *,
     accounts: Mapping[Account, AccountRules],
     instruments: Mapping[InstrumentName, Instrument],
 ) -> FoldRules | None:

@@ -120,9 +120,7 @@ def check_state(state: FoldState, rules: FoldRules) -> None:
         raise KeyCheckFailed(BuildError("open_trips", "the open round trip does not hold the position's quantity"))
 
 
-def check_sums(
-    before: Sums, after: Sums, *, replaced: Sequence[RoundTrip], replacing: Sequence[RoundTrip]
-) -> None:
+def check_sums(before: Sums, after: Sums, *, replaced: Sequence[RoundTrip], replacing: Sequence[RoundTrip]) -> None:
     """Lifetime sums change by what the round trips change. Raises `KeyCheckFailed`.
 
     `before` and `after` are lifetime sums; `replacing` are the trips that take the place of the stored `replaced`.

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol
+from typing import Protocol, cast
 
 from steelyard.accounting.entries import Entry
 from steelyard.accounting.errors import InvariantBroken
@@ -27,7 +27,7 @@ from steelyard.operations.check_builds import (
     check_trips,
     exact_sum,
 )
-from steelyard.operations.ports import Clock, KeyChange, OpenTransaction, StoredPosition
+from steelyard.operations.ports import BookTransaction, Clock, KeyChange, OpenTransaction, StoredPosition
 from steelyard.operations.refold import Cause, refold_key
 
 EVENT_FILLS = 100
@@ -136,13 +136,14 @@ class KeyFolder:
         except InvariantBroken as broken:
             return _failed(stored, BuildError("identity", broken.message))
 
-    async def _fold(
-        self, book: BuildBook, stored: StoredPosition, *, rules: FoldRules, trip_count: int
-    ) -> FoldedKey:
+    async def _fold(self, book: BuildBook, stored: StoredPosition, *, rules: FoldRules, trip_count: int) -> FoldedKey:
         checked = CheckedBook(book, rules, clock=self._clock, on_entries=self._on_entries)
         changed = None if self._is_full or stored.stale is None else (stored.stale.first, stored.stale.last)
-        change = await refold_key(checked, stored=stored, rules=rules, changed=changed, cause=self._cause)
-        old, new = await _replaced(book, stored, change), _replacing(change)
+        # A refold only reads; what it reads with is checked.
+        change = await refold_key(
+            cast(BookTransaction, checked), stored=stored, rules=rules, changed=changed, cause=self._cause
+        )
+        old, new = await _replaced(book, stored, change=change), _replacing(change)
         check_trips(new)
         check_state(change.state, rules)
         if self._is_full:
@@ -150,7 +151,7 @@ class KeyFolder:
             check_sums(NO_SUMS, change.state.lifetime, replaced=(), replacing=new)
         else:
             check_sums(stored.state.lifetime, change.state.lifetime, replaced=old, replacing=new)
-        await self._check_counted(book, stored, change, rules=rules, counted=checked.sum)
+        await self._check_counted(book, stored, change=change, rules=rules, counted=checked.sum)
         trips_after = trip_count - len(old) + len(new)
         is_same = _is_same(stored, change, old=old, new=new)
         version = stored.version if is_same else stored.version + 1
@@ -169,7 +170,7 @@ class KeyFolder:
         return FoldedKey(stored, applied, result)
 
     async def _check_counted(
-        self, book: BuildBook, stored: StoredPosition, change: KeyChange, *, rules: FoldRules, counted: FillSum
+        self, book: BuildBook, stored: StoredPosition, *, change: KeyChange, rules: FoldRules, counted: FillSum
     ) -> None:
         """What the fold made of the fills against their plain sums, read apart where only a part was folded."""
         state, before = change.state, stored.state
@@ -190,7 +191,7 @@ def _failed(stored: StoredPosition, error: BuildError) -> FoldedKey:
     return FoldedKey(stored, None, KeyResult(stored.key, KeyState.FAILED, errors=(error,)))
 
 
-async def _replaced(book: BuildBook, stored: StoredPosition, change: KeyChange) -> Sequence[RoundTrip]:
+async def _replaced(book: BuildBook, stored: StoredPosition, *, change: KeyChange) -> Sequence[RoundTrip]:
     """The stored trips whose place the change's trips take."""
     if not stored.version:
         return ()
@@ -207,9 +208,7 @@ def _replacing(change: KeyChange) -> Sequence[RoundTrip]:
     return [*change.trips, change.state.trip]
 
 
-def _is_same(
-    stored: StoredPosition, change: KeyChange, *, old: Sequence[RoundTrip], new: Sequence[RoundTrip]
-) -> bool:
+def _is_same(stored: StoredPosition, change: KeyChange, *, old: Sequence[RoundTrip], new: Sequence[RoundTrip]) -> bool:
     """Whether a key comes out as it is stored: then its version does not step."""
     is_current = stored.figures_state is FiguresState.CURRENT
     return is_current and change.state == stored.state and list(old) == list(new)

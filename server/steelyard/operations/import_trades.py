@@ -1,7 +1,7 @@
 """Importing a file of executions: spool, parse, stage, merge, and leave a build of what it touched.
 
-The file is spooled first, so nothing is recorded of a file that is refused as a whole, and a repeat is recognised by its
-content. Then a part is merged, in a transaction of its own, while the parser reads on. What an import commits never
+The file is spooled first, so nothing is recorded of a file that is refused as a whole, and a repeat is recognised by
+its content. Then a part is merged, in a transaction of its own, while the parser reads on. What an import commits never
 depends on its build.
 """
 
@@ -115,7 +115,7 @@ class _Tally:
     """What has been found out about a file so far."""
 
     results_max: int
-    counts: ImportCounts = ImportCounts()
+    counts: ImportCounts = field(default_factory=ImportCounts)
     results: list[RowResult] = field(default_factory=list)
     unseen: list[StoreResult] = field(default_factory=list)
     """Results of the store, whose raw rows are still to be read from the file."""
@@ -173,7 +173,7 @@ class ImportTrades:
             async with self._spool.file() as spooled:
                 await self._receive(spooled, chunks)
                 async with self._store.session() as session:
-                    return await self._settle(request, spooled, session)
+                    return await self._settle(request, spooled, session=session)
         finally:
             self._running -= 1
 
@@ -185,13 +185,13 @@ class ImportTrades:
                 raise InvalidField("file", f"is larger than {self._limits.file_bytes_max} bytes")
             await spooled.write(chunk)
 
-    async def _settle(self, request: ImportRequest, spooled: SpooledFile, session: StagedImport) -> ImportReceipt:
+    async def _settle(self, request: ImportRequest, spooled: SpooledFile, *, session: StagedImport) -> ImportReceipt:
         """Gives the earlier answer to a repeat, else imports. Once rows may be committed, a caller's leaving only
         abandons the wait."""
         if request.request_id is not None and not request.is_validate_only:
             earlier = await session.settle_request(request.request_id)
             if earlier is not None:
-                return await self._replay(earlier, request, spooled)
+                return await self._replay(earlier, request=request, spooled=spooled)
         self._check_shape(spooled)
         asked = self._asked(request)
         request = replace(request, format=await self._reader.format_of(spooled.path, asked))
@@ -222,7 +222,7 @@ class ImportTrades:
             max_row_bytes=limits.row_bytes_max,
         )
 
-    async def _replay(self, earlier: ImportRecord, request: ImportRequest, spooled: SpooledFile) -> ImportReceipt:
+    async def _replay(self, earlier: ImportRecord, *, request: ImportRequest, spooled: SpooledFile) -> ImportReceipt:
         asked = (spooled.digest, request.default_account, request.time_zone, request.is_auto_build)
         given = (earlier.content_hash, earlier.default_account, earlier.time_zone, earlier.is_auto_build)
         if asked != given or (request.format and request.format != earlier.format and earlier.format):
@@ -267,10 +267,10 @@ class ImportTrades:
             done = replace(record, state=ImportState.DONE, counts=tally.counts, finished_at=self._clock())
             if not request.is_validate_only:
                 build = self._build(tally.counts) if request.is_auto_build else None
-                done = await session.finish(done, results, build)
+                done = await session.finish(done, results=results, build=build)
         except Exception as error:
             if not request.is_validate_only:
-                await self._note_failure(session, record, error)
+                await self._note_failure(session, record, error=error)
             raise
         commits = [Commit(account, seq) for account, seq in sorted(tally.commits.items())]
         told = self._limits.results_answered
@@ -322,7 +322,7 @@ class ImportTrades:
         is_small = counts.recorded <= self._limits.small_rows_max
         return ImportBuild(uuid4(), is_immediate=is_small, timeout_s=self._limits.build_timeout_s)
 
-    async def _note_failure(self, session: StagedImport, record: ImportRecord, error: Exception) -> None:
+    async def _note_failure(self, session: StagedImport, record: ImportRecord, *, error: Exception) -> None:
         """The error goes on to the caller; where the store is away the sweep notes the failure later."""
         told = error.message if isinstance(error, SteelyardError) else "an unexpected error"
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -271,7 +271,7 @@ class StagedImport(Protocol):
         ...
 
     async def finish(
-        self, record: ImportRecord, results: Sequence[RowResult], build: ImportBuild | None
+        self, record: ImportRecord, *, results: Sequence[RowResult], build: ImportBuild | None
     ) -> ImportRecord:
         """Stores the end of the import, and in the same transaction the build of the keys it touched, if it touched
         any."""

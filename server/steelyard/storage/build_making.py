@@ -36,6 +36,8 @@ INSERT INTO builds (build_id, request_id, mode, scope, trigger, priority, is_val
 VALUES ($1, $2, $3, $4, $5, $6, $7, 'PENDING', true, $8, $9, $10)
 """
 _KEYS = "account, book, instrument, leg"
+_CHUNK = f"(sum(entries + {KEY_WEIGHT}) OVER (ORDER BY {_KEYS}) - entries - {KEY_WEIGHT}) / {PLAN_CHUNK_WEIGHT}"
+"""The number of a key's chunk: so many weights lie before it."""
 _STALE = f"SELECT {_KEYS}, entries FROM stale_keys"  # noqa: S608
 _ALL = f"""
 SELECT {_KEYS}, coalesce(p.fill_count, 0) + coalesce(s.entries, 0) AS entries
@@ -51,7 +53,7 @@ _WITHIN = {
 _PLAN = {
     (mode, kind): f"""
     INSERT INTO build_keys (build_id, account, book, instrument, leg, chunk, state, fills)
-    SELECT $1, {_KEYS}, (sum(entries + {KEY_WEIGHT}) OVER (ORDER BY {_KEYS}) - entries - {KEY_WEIGHT}) / {PLAN_CHUNK_WEIGHT},
+    SELECT $1, {_KEYS}, {_CHUNK},
            'PENDING', entries
     FROM ({source}) k WHERE {within}
     """  # noqa: S608
@@ -60,13 +62,13 @@ _PLAN = {
 }
 _PLAN_TOUCHED = f"""
 INSERT INTO build_keys (build_id, account, book, instrument, leg, chunk, state, fills)
-SELECT $1, {_KEYS}, (sum(entries + {KEY_WEIGHT}) OVER (ORDER BY {_KEYS}) - entries - {KEY_WEIGHT}) / {PLAN_CHUNK_WEIGHT},
+SELECT $1, {_KEYS}, {_CHUNK},
        'PENDING', entries
 FROM touched_keys
 """  # noqa: S608
 _PLAN_REST = f"""
 INSERT INTO build_keys (build_id, account, book, instrument, leg, chunk, state, fills)
-SELECT $1, {_KEYS}, (sum(fills + {KEY_WEIGHT}) OVER (ORDER BY {_KEYS}) - fills - {KEY_WEIGHT}) / {PLAN_CHUNK_WEIGHT},
+SELECT $1, {_KEYS}, {_CHUNK.replace("entries", "fills")},
        'PENDING', fills
 FROM build_keys WHERE build_id = $2 AND state IN ('FAILED', 'CANCELLED')
 """  # noqa: S608
@@ -82,10 +84,12 @@ WHERE build_id = $1 RETURNING priority
 """
 _RELEASE = """
 UPDATE stale_keys s SET is_held = false FROM build_keys k
-WHERE k.build_id = $1 AND (s.account, s.book, s.instrument, s.leg) = (k.account, k.book, k.instrument, k.leg) AND s.is_held
+WHERE k.build_id = $1 AND s.is_held
+  AND (s.account, s.book, s.instrument, s.leg) = (k.account, k.book, k.instrument, k.leg)
 """
 _FINISH_EMPTY = """
-UPDATE builds SET state = 'SUCCEEDED', started_at = clock_timestamp(), finished_at = clock_timestamp() WHERE build_id = $1
+UPDATE builds SET state = 'SUCCEEDED', started_at = clock_timestamp(), finished_at = clock_timestamp()
+WHERE build_id = $1
 """
 _DEFER = """
 SELECT procrastinate_defer_jobs_v1(array_agg(
@@ -112,26 +116,26 @@ async def make_build(connection: Connection, new: NewBuild, *, request_id: UUID 
     """Stores a build of its scope's keys with its chunks and jobs. Raises `NotFound` for a fill that is unknown."""
     kind, left, right = _within(new.scope)
     if kind == "fills":
-        await _check_fills(connection, left, right)
-    await _insert(connection, new, request_id)
+        await _check_fills(connection, accounts=left, fill_ids=right)
+    await _insert(connection, new, request_id=request_id)
     await connection.execute(_PLAN[new.mode, kind], new.build_id, left, right)
-    await _start(connection, new.build_id, new.priority)
+    await _start(connection, new.build_id, priority=new.priority)
 
 
 async def make_retry(connection: Connection, new: NewBuild, *, request_id: UUID | None = None) -> None:
     """Stores a build of what another one left undone."""
-    await _insert(connection, new, request_id)
+    await _insert(connection, new, request_id=request_id)
     await connection.execute(_PLAN_REST, new.build_id, new.retry_of)
-    await _start(connection, new.build_id, new.priority)
+    await _start(connection, new.build_id, priority=new.priority)
 
 
 async def make_touched_build(connection: Connection, new: NewBuild) -> bool:
     """Stores a build of the session's `touched_keys`; False where there are none."""
     if not await connection.fetchval("SELECT EXISTS (SELECT FROM touched_keys)"):
         return False
-    await _insert(connection, new, None)
+    await _insert(connection, new, request_id=None)
     await connection.execute(_PLAN_TOUCHED, new.build_id)
-    await _start(connection, new.build_id, new.priority)
+    await _start(connection, new.build_id, priority=new.priority)
     return True
 
 
@@ -153,12 +157,10 @@ async def defer_chunks(
     connection: Connection, build_id: UUID, *, chunks: Sequence[int], priority: BuildPriority
 ) -> None:
     """Defers the jobs of chunks in the caller's transaction."""
-    await connection.execute(
-        _DEFER, priority.queue, CHUNK_TASK, JOB_PRIORITY[priority], str(build_id), sorted(chunks)
-    )
+    await connection.execute(_DEFER, priority.queue, CHUNK_TASK, JOB_PRIORITY[priority], str(build_id), sorted(chunks))
 
 
-async def _insert(connection: Connection, new: NewBuild, request_id: UUID | None) -> None:
+async def _insert(connection: Connection, new: NewBuild, *, request_id: UUID | None) -> None:
     await connection.execute(
         _INSERT_BUILD,
         *(new.build_id, request_id, new.mode.value, scope_text(new.scope), new.trigger.value),
@@ -166,7 +168,7 @@ async def _insert(connection: Connection, new: NewBuild, request_id: UUID | None
     )
 
 
-async def _start(connection: Connection, build_id: UUID, priority: BuildPriority | None) -> None:
+async def _start(connection: Connection, build_id: UUID, *, priority: BuildPriority | None) -> None:
     wanted = None if priority is None else priority.value
     chosen = BuildPriority(await connection.fetchval(_TOTALS, build_id, wanted, SMALL_BUILD))
     chunks = [row["chunk"] for row in await connection.fetch(_CHUNKS, build_id)]
@@ -185,10 +187,10 @@ def _within(scope: BuildScope) -> tuple[str, list[str], list[str]]:
     return ("accounts", list(scope.accounts), []) if scope.accounts else ("everything", [], [])
 
 
-async def _check_fills(connection: Connection, accounts: Sequence[str], fill_ids: Sequence[str]) -> None:
+async def _check_fills(connection: Connection, *, accounts: Sequence[str], fill_ids: Sequence[str]) -> None:
     missing = await connection.fetchval(
-        "SELECT n.i FROM unnest($1::text[], $2::text[]) AS n(a, i) LEFT JOIN fills f ON f.account = n.a AND f.fill_id = n.i "
-        "WHERE f.fill_id IS NULL ORDER BY n.i LIMIT 1",
+        "SELECT n.i FROM unnest($1::text[], $2::text[]) AS n(a, i) "
+        "LEFT JOIN fills f ON f.account = n.a AND f.fill_id = n.i WHERE f.fill_id IS NULL ORDER BY n.i LIMIT 1",
         accounts,
         fill_ids,
     )

@@ -27,12 +27,12 @@ WHERE NOT s.is_held
                   AND (k.account, k.book, k.instrument, k.leg) = (s.account, s.book, s.instrument, s.leg))
   AND NOT (s.reason = 'IMPORT' AND EXISTS (SELECT FROM imports WHERE state = 'RUNNING'))
 """
-_HAS_WAITING = f"SELECT EXISTS (SELECT {_WAITING})"  # noqa: S608
+_HAS_WAITING = f"SELECT EXISTS (SELECT {_WAITING})"
 _TAKE_WAITING = f"""
 CREATE TEMP TABLE touched_keys ON COMMIT DROP AS
 SELECT s.account, s.book, s.instrument, s.leg, s.entries {_WAITING}
 ORDER BY s.since LIMIT {STALE_KEYS_MAX}
-"""  # noqa: S608
+"""
 _LOST = """
 SELECT c.build_id, b.priority, b.state, array_agg(c.chunk) AS chunks
 FROM build_chunks c JOIN builds b USING (build_id)
@@ -49,7 +49,8 @@ SELECT build_id FROM builds
 WHERE finished_at IS NULL AND started_at + make_interval(secs => timeout_s + $1) < clock_timestamp()
 """
 _DEAD_IMPORTS = """
-UPDATE imports SET state = 'FAILED', error = 'the service stopped while it was importing', finished_at = clock_timestamp()
+UPDATE imports SET state = 'FAILED', error = 'the service stopped while it was importing',
+                   finished_at = clock_timestamp()
 WHERE state = 'RUNNING' AND pg_try_advisory_xact_lock($1, hashtext(import_id::text))
 """
 REQUEUE_S = 10

@@ -34,9 +34,9 @@ from steelyard.storage.codec import key_of
 from steelyard.storage.database import Connection, Database
 
 _BUILD = """
-SELECT build_id, mode, scope::text AS scope, trigger, priority, is_validate_only, state, retry_of, import_id, keys_total,
-       keys_done, keys_failed, fills_total, fills_done, current_key, error, timeout_s, created_at, started_at, updated_at,
-       finished_at
+SELECT build_id, mode, scope::text AS scope, trigger, priority, is_validate_only, state, retry_of, import_id,
+       keys_total, keys_done, keys_failed, fills_total, fills_done, current_key, error, timeout_s, created_at,
+       started_at, updated_at, finished_at
 FROM builds
 """
 _PAGE = f"""
@@ -63,7 +63,7 @@ class PostgresBuilds:
         self._database = database
 
     async def create(self, new: NewBuild, mark: RequestMark | None) -> tuple[Build, bool]:
-        """Plans and stores a build with its jobs in one transaction; (the build, whether it answers an earlier call)."""
+        """Plans and stores a build with its jobs in one transaction; (the build, whether it is an earlier answer)."""
 
         async def make(connection: Connection) -> UUID:
             await make_build(connection, new, request_id=None if mark is None else mark.request_id)
@@ -96,7 +96,8 @@ class PostgresBuilds:
                 raise InvalidField("build_id", "names a build that has not ended")
             row = await connection.fetchrow(f"{_BUILD} WHERE build_id = $1", old_id)
             if not await connection.fetchval(
-                "SELECT EXISTS (SELECT FROM build_keys WHERE build_id = $1 AND state IN ('FAILED', 'CANCELLED'))", old_id
+                "SELECT EXISTS (SELECT FROM build_keys WHERE build_id = $1 AND state IN ('FAILED', 'CANCELLED'))",
+                old_id,
             ):
                 raise BuildAlreadyDone("nothing of this build failed", build_id=str(old_id))
             old = _build_of_row(row)
@@ -108,9 +109,7 @@ class PostgresBuilds:
 
         return await self._once(mark, make)
 
-    async def _once(
-        self, mark: RequestMark | None, act: Callable[[Connection], Awaitable[UUID]]
-    ) -> tuple[Build, bool]:
+    async def _once(self, mark: RequestMark | None, act: Callable[[Connection], Awaitable[UUID]]) -> tuple[Build, bool]:
         """Acts, or gives what the same request came to before."""
         is_replayed = False
         async with self._database.write() as connection:
@@ -119,7 +118,7 @@ class PostgresBuilds:
                 is_replayed = True
             else:
                 build_id = await act(connection)
-                if mark is not None and not await _remember(connection, mark, build_id):
+                if mark is not None and not await _remember(connection, mark, build_id=build_id):
                     raise VersionMismatch("the same request is being answered")
             row = await connection.fetchrow(f"{_BUILD} WHERE build_id = $1", build_id)
         if row is None:
@@ -170,7 +169,7 @@ async def _answered(connection: Connection, mark: RequestMark) -> UUID | None:
     return None if answer is None else UUID(bytes=answer)
 
 
-async def _remember(connection: Connection, mark: RequestMark, build_id: UUID) -> bool:
+async def _remember(connection: Connection, mark: RequestMark, *, build_id: UUID) -> bool:
     return await requests.store_answer(
         connection,
         scope=mark.scope,

@@ -75,7 +75,8 @@ WITH added AS (
 {staging.SUM_UP}
 """  # noqa: S608
 _FINISH = """
-UPDATE imports SET state = 'ROLLED_BACK', rolled_back_at = $2, withdrawn = withdrawn + $3, build_id = coalesce($4, build_id)
+UPDATE imports SET state = 'ROLLED_BACK', rolled_back_at = $2, withdrawn = withdrawn + $3,
+                   build_id = coalesce($4, build_id)
 WHERE import_id = $1
 """
 
@@ -86,7 +87,9 @@ class PostgresRollback:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def roll_back(self, import_id: UUID, *, mark: RequestMark | None, build: ImportBuild, now: datetime) -> RolledBack:
+    async def roll_back(
+        self, import_id: UUID, *, mark: RequestMark | None, build: ImportBuild, now: datetime
+    ) -> RolledBack:
         """Withdraws what only this import attests, and makes a build of it. Again: says that it was done before.
 
         Raises `NotFound` (also while it runs), `PeriodSealed`, `RequestIdReused`.
@@ -101,7 +104,7 @@ class PostgresRollback:
                 record = await _find(connection, import_id)
                 if record.state is ImportState.ROLLED_BACK:
                     return RolledBack(record, None, (), is_replayed=True)
-                return await _Rollback(connection, record).run(mark, replace(build, is_rollback=True), now)
+                return await _Rollback(connection, record).run(mark, replace(build, is_rollback=True), now=now)
 
 
 class _Rollback:
@@ -110,7 +113,7 @@ class _Rollback:
         self._record = record
         self._commits: dict[str, int] = {}
 
-    async def run(self, mark: RequestMark | None, build: ImportBuild, now: datetime) -> RolledBack:
+    async def run(self, mark: RequestMark | None, build: ImportBuild, *, now: datetime) -> RolledBack:
         connection, import_id = self._connection, self._record.import_id
         await connection.execute("ANALYZE fill_attestations")
         await connection.execute(_FIND, import_id, CALLER_ATTESTS)
@@ -132,14 +135,16 @@ class _Rollback:
         await connection.execute(_HAND_OVER, first, last, import_id, CALLER_ATTESTS)
         await connection.execute(_KEEP_REVISIONS, first, last, import_id)
         await connection.execute(_WITHDRAW, first, last, import_id, commit_id)
-        await connection.execute(staging.NOTE_STALE, secrets.randbits(61), "ROLLBACK", False)  # noqa: FBT003 - a column
+        await connection.execute(staging.NOTE_STALE, secrets.randbits(61), "ROLLBACK", False)
         await connection.execute(staging.NOTE_TOUCHED)
         accounts = [row["account"] for row in await connection.fetch(staging.PART_ACCOUNTS)]
         withdrawn = await connection.fetchval(staging.COUNT_ADDED)
         self._commits.update(await advance_heads(connection, accounts, commit_id=commit_id, cause="rollback"))
         return int(withdrawn)
 
-    async def _finish(self, mark: RequestMark | None, build: ImportBuild, *, now: datetime, withdrawn: int) -> RolledBack:
+    async def _finish(
+        self, mark: RequestMark | None, build: ImportBuild, *, now: datetime, withdrawn: int
+    ) -> RolledBack:
         connection, import_id = self._connection, self._record.import_id
         await connection.execute("DELETE FROM fill_attestations WHERE import_id = $1", import_id)
         is_made = await make_import_build(connection, build, import_id=import_id)
@@ -170,4 +175,3 @@ async def _find(connection: Connection, import_id: UUID) -> ImportRecord:
     if row is None or row["state"] == ImportState.RUNNING:
         raise NotFound("import", str(import_id))
     return record_of_row(row)
-

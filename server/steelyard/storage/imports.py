@@ -71,8 +71,8 @@ WHERE ($1::uuid IS NULL OR import_id = $1) AND ($2::text IS NULL OR $2 = ANY(acc
 ORDER BY created_at DESC, import_id DESC LIMIT $5
 """
 _BEGIN = """
-INSERT INTO imports (import_id, request_id, file_name, format, content_hash, size_bytes, default_account, time_zone, state,
-                     is_auto_build, created_at)
+INSERT INTO imports (import_id, request_id, file_name, format, content_hash, size_bytes, default_account, time_zone,
+                     state, is_auto_build, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'RUNNING', $9, $10)
 """
 _FINISH = """
@@ -110,7 +110,7 @@ def record_of_row(row: Mapping[str, Any]) -> ImportRecord:
 
 @asynccontextmanager
 async def import_connection(database: Database) -> AsyncIterator[Connection]:
-    """A connection of its own with the staging tables: they live and die with it, and the pool stays free for others."""
+    """A connection of its own with the staging tables: they live and die with it, and the pool stays free."""
     with translated():
         connection = await asyncpg.connect(database.url, timeout=CONNECT_TIMEOUT_S, server_settings=_SESSION)
     try:
@@ -157,9 +157,7 @@ class PostgresImports:
         """Imports, the newest first."""
         created_at, import_id = after or (None, None)
         async with self._database.read() as connection:
-            rows = await connection.fetch(
-                _PAGE, wanted.import_id, wanted.account, created_at, import_id, size + 1
-            )
+            rows = await connection.fetch(_PAGE, wanted.import_id, wanted.account, created_at, import_id, size + 1)
         found = [record_of_row(row) for row in rows]
         return page_of(found, size=size, place=lambda record: (record.created_at, record.import_id))
 
@@ -218,18 +216,21 @@ class ImportSession:
         with translated():
             if plan.is_validate_only and not self._connection.is_in_transaction():
                 await self._connection.transaction().start()
-            for attempt in range(1, PART_ATTEMPTS + 1):
-                try:
-                    async with self._connection.transaction():
-                        merged = await self._merge(plan)
-                    break
-                except (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError, asyncpg.SerializationError):
-                    if attempt == PART_ATTEMPTS:
-                        raise
+            merged = await self._merge_with_retries(plan)
             await self._connection.execute(staging.CLEAR_ROWS)
             self._accounts |= self._named
             self._staged = 0
             return merged
+
+    async def _merge_with_retries(self, plan: MergePlan) -> MergedPart:
+        for attempt in range(1, PART_ATTEMPTS + 1):
+            try:
+                async with self._connection.transaction():
+                    return await self._merge(plan)
+            except (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError, asyncpg.SerializationError):
+                if attempt == PART_ATTEMPTS:
+                    raise
+        raise AssertionError("a try either returns or raises")
 
     async def _merge(self, plan: MergePlan) -> MergedPart:
         connection, commit_id = self._connection, secrets.randbits(62)
@@ -328,15 +329,15 @@ class ImportSession:
         ]
 
     async def finish(
-        self, record: ImportRecord, results: Sequence[RowResult], build: ImportBuild | None
+        self, record: ImportRecord, *, results: Sequence[RowResult], build: ImportBuild | None
     ) -> ImportRecord:
         """Stores the end of the import, its row results, and the build of the keys it touched, in one transaction."""
         with translated():
             async with self._connection.transaction():
-                return await self._finish(record, results, build)
+                return await self._finish(record, results=results, build=build)
 
     async def _finish(
-        self, record: ImportRecord, results: Sequence[RowResult], build: ImportBuild | None
+        self, record: ImportRecord, *, results: Sequence[RowResult], build: ImportBuild | None
     ) -> ImportRecord:
         connection, counts = self._connection, record.counts
         rows = [
@@ -358,7 +359,7 @@ class ImportSession:
         return record_of_row(row)
 
     async def fail(self, import_id: UUID, *, error: str) -> None:
-        """Stores that the import ended badly; what it committed stays. Works on another connection: ours may be gone."""
+        """Stores that the import ended badly; what it committed stays. On another connection: ours may be gone."""
         async with self._database.write() as connection:
             await connection.execute(
                 "UPDATE imports SET state = 'FAILED', error = $2, finished_at = clock_timestamp() "

@@ -1,10 +1,11 @@
 """The statements that merge a staged file into the book.
 
-Problem: a million rows must become fills, be told apart from those that are known, and leave their keys stale, at about
-the price of a bare COPY. Choice: parsed rows go by COPY, a part at a time, into a temporary table (nothing of it outlives
-the session, and it writes no log), and from there in key order into the book, as if all of them were new. Where one is
-not, the part is inserted once more with ON CONFLICT DO NOTHING, and the rows that were left over are looked at, one index
-probe each. (Measured on a million rows: bare COPY 8.4 s, plain insert 9.1 s, with ON CONFLICT and RETURNING 11.8 s.)
+Problem: a million rows must become fills, be told apart from those that are known, and leave their keys stale, at
+about the price of a bare COPY. Choice: parsed rows go by COPY, a part at a time, into a temporary table (nothing of it
+outlives the session, and it writes no log), and from there in key order into the book, as if all of them were new.
+Where one is not, the part is inserted once more with ON CONFLICT DO NOTHING, and the rows that were left over are
+looked at, one index probe each. (Measured on a million rows: bare COPY 8.4 s, plain insert 9.1 s, with ON CONFLICT and
+RETURNING 11.8 s.)
 Rejected: an unlogged table keyed by import (it has to be cleaned up after a crash, and shared by name), and one
 statement for all rows (it would hold its locks for the whole file).
 """
@@ -92,7 +93,8 @@ SELECT account, book, instrument, leg, e.entries,
        e.last_at, max(source_sequence) FILTER (WHERE executed_at = e.last_at),
        max(fill_id) FILTER (WHERE executed_at = e.last_at)
 FROM added JOIN (
-    SELECT account, book, instrument, leg, count(*) AS entries, min(executed_at) AS first_at, max(executed_at) AS last_at
+    SELECT account, book, instrument, leg, count(*) AS entries, min(executed_at) AS first_at,
+           max(executed_at) AS last_at
     FROM added GROUP BY account, book, instrument, leg
 ) e USING (account, book, instrument, leg)
 WHERE executed_at IN (e.first_at, e.last_at)
@@ -183,7 +185,7 @@ _CHANGING = """
 """
 LOCK_CHANGING = f"""
 SELECT FROM fills f JOIN ({_CHANGING}) c USING (account, fill_id) ORDER BY f.account, f.fill_id FOR NO KEY UPDATE OF f
-"""  # noqa: S608
+"""
 _REVISION = (
     "account", "fill_id", "revision", "book", "instrument", "leg", "delta", "price", "fee", "fee_currency", "fee_rate",
     "fee_value", "executed_at", "source_sequence", "state", "import_id", "commit_id", "recorded_at",
