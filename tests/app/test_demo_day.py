@@ -15,8 +15,8 @@ def test_a_day_is_shown_from_start_to_end(tmp_path: Path) -> None:
     result = run("demo", timeout_s=120, TMPDIR=str(tmp_path))
     assert result.returncode == 0, result.stderr
     for told in (
-        "Positions (marked at the day's last execution prices)",
-        "Round trips (the first 15 of ",
+        "Positions, marked at the day's last execution prices",
+        "Round trips, the first 15 of ",
         "Exposure in USD",
         "Performance by day",
         "20,000 rows: 20,000 recorded, 0 repeated, 0 conflicting, 0 rejected",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -96,7 +97,9 @@ def demo(
     if as_json and not file:
         raise typer.BadParameter("needs --file", param_hint="--json")
     settings = read_settings(host="127.0.0.1", port=0, log_level="error", drain_wait_s=0)
-    show = Demo(settings, out=Console(), aside=Console(stderr=True))
+    # Where the width is not known, lines are as long as they need to be.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 110
+    show = Demo(settings, out=Console(width=width), aside=Console(stderr=True, width=width))
     _run(lambda stop: running.unless_stopped(stop, show.run_files(file, as_json=as_json) if file else show.run_day()))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from steelyard.app.assembly import Service, system_clock
 from steelyard.app.demo_answers import Answers, FileImported, ask, document
@@ -33,6 +33,7 @@ FILLS = 20_000
 ACCOUNTS = 3
 STILL_OPEN = 4
 MARK_SOURCE = "demo"
+BAR_WIDTH = 16
 
 
 class Demo:
@@ -61,7 +62,7 @@ class Demo:
                 )
                 exposure = await steelyard.get_exposure()
         show(self._out, answers, exposure=exposure, mark_source="the day's last execution prices")
-        self._out.print(_summary(imported))
+        self._out.print(_summary(imported), soft_wrap=True)
         self._aside.print(f"done in {time.monotonic() - begun:.1f} s, all of it stopped and removed")
         return _are_built(imported)
 
@@ -80,7 +81,7 @@ class Demo:
             self._out.file.write(json.dumps(document(imported, answers), indent=2, ensure_ascii=False) + "\n")
         else:
             show(self._out, answers, exposure=exposure, mark_source="nothing: no prices were reported")
-            self._out.print(_summary(imported))
+            self._out.print(_summary(imported), soft_wrap=True)
         return _are_built(imported)
 
     @asynccontextmanager
@@ -101,7 +102,7 @@ class Demo:
     async def _import(self, steelyard: Steelyard, files: Sequence[Path]) -> list[FileImported]:
         """Imports files one after the other, each with its build watched to the end."""
         imported: list[FileImported] = []
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(BAR_WIDTH), TaskProgressColumn())
         with Progress(*columns, TextColumn("{task.fields[told]}"), console=self._aside) as progress:
             for path in files:
                 sending = progress.add_task(f"import {path.name}", total=None, told="")
@@ -111,7 +112,7 @@ class Demo:
 
                 outcome = await steelyard.import_trades(path, progress=sent)
                 made = outcome.trade_import
-                told = f"{made.recorded:,} recorded, {made.repeated:,} repeated, {made.rejected:,} rejected"
+                told = f"{made.recorded:,} new, {made.repeated:,} repeated, {made.rejected:,} rejected"
                 progress.update(sending, told=told)
                 state: BuildState | None = None
                 if made.build_id:
@@ -126,8 +127,8 @@ async def _watch(steelyard: Steelyard, build_id: str, *, progress: Progress) -> 
     build: Build | None = None
     async for build in steelyard.watch_build(build_id):
         done = build.progress
-        told = f"{done.fills_done:,} of {done.fills_total:,} fills, {done.keys_done} of {done.keys_total} keys"
-        progress.update(bar, completed=done.percent, told=f"{build.state.lower()}: {told}")
+        told = f"{build.state.lower()}: {done.fills_done:,} of {done.fills_total:,} fills"
+        progress.update(bar, completed=done.percent, told=told)
     assert build is not None, "a watched build tells at least its end"
     return build.state
 
