@@ -1,16 +1,23 @@
-"""The commands a trader types, as processes, against a served book: what they print, and how they fail."""
+"""The commands a trader types, against `steelyard serve` as a process: what they print, and how they fail."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from tests.app.processes import Serving, command, environment, run, serving, until
+from steelyard.cli import register
+from tests.app.processes import Serving, command, environment, serving, until
+
+COMMANDS = typer.Typer()
+register(COMMANDS)
 
 HEADER = "Instrument,Action,Quantity,Price,Time,ID,E/X,Position,Order ID,Name,Commission,Rate,Account,Connection,"
 ROWS = (
@@ -38,6 +45,23 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         assert "Hold" in done.stdout
         yield service
         assert service.end() == 0
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: str) -> Done:
+    """Runs a command in this process: the service is another one."""
+    result = CliRunner().invoke(COMMANDS, arguments)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Done(result.exit_code, result.stdout, result.stderr)
 
 
 def told(service: Serving, *arguments: str, status: int = 0) -> Any:
@@ -108,8 +132,8 @@ def test_a_session_that_closed_before_gives_a_trade_to_the_next_day(service: Ser
 def test_accounts_and_instruments_are_listed(service: Serving) -> None:
     assert [account["account"] for account in told(service, "accounts")] == ["EVAL-1", "EVAL-2"]
     assert "LOTS" in shown(service, "accounts")
-    (root,) = told(service, "instruments", "--prefix", "MNQ")
-    assert (root["multiplier"], root["root"]) == ("2", True)
+    root, contract = told(service, "instruments", "--prefix", "MNQ")
+    assert (root["multiplier"], root["root"], contract["instrument"]) == ("2", True, "MNQ SEP25")
     assert "MNQ" in shown(service, "instruments")
 
 
