@@ -221,16 +221,17 @@ class _BatchRun:
                 results = await self._build(keys)
             except (FenceLost, StoreUnavailable):
                 raise
-            except SteelyardError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the build goes on with the other keys
                 results = await self._one_by_one(keys, error)
         self._count(self._planned)
         self._progress.keys_done += len(results)
         self._progress.keys_failed += sum(result.state is KeyState.FAILED for result in results)
 
-    async def _one_by_one(self, keys: Sequence[PositionKey], error: SteelyardError) -> list[KeyResult]:
+    async def _one_by_one(self, keys: Sequence[PositionKey], error: Exception) -> list[KeyResult]:
         """What a batch came to that could not be written as a whole."""
         if len(keys) == 1:
-            failed = KeyResult(keys[0], KeyState.FAILED, errors=(BuildError("internal", error.message),))
+            told = error.message if isinstance(error, SteelyardError) else f"unexpected {type(error).__name__}"
+            failed = KeyResult(keys[0], KeyState.FAILED, errors=(BuildError("internal", told),))
             async with self._session.writing() as transaction:
                 await transaction.settle([failed])
             return [failed]
@@ -240,7 +241,7 @@ class _BatchRun:
                 results += await self._build([key])
             except (FenceLost, StoreUnavailable):
                 raise
-            except SteelyardError as alone:
+            except Exception as alone:  # noqa: BLE001
                 results += await self._one_by_one([key], alone)
         return results
 

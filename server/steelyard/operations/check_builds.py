@@ -70,8 +70,9 @@ def check_entries(batch: Sequence[Entry], rules: FoldRules, *, now: datetime) ->
     if batch[-1][0] > now + FUTURE_TOLERANCE:
         raise KeyCheckFailed(BuildError("times", "lies in the future", batch[-1][2]))
     is_any = rules.instrument.price_rule is PriceRule.ANY and rules.instrument.kind is InstrumentKind.LINEAR
-    kinds = set(map(_kind, batch))
-    if kinds == {"FILL"} and all(map(_quantity, batch)) and (is_any or min(map(_price, batch)) > 0):
+    # A batch of plain fills is looked at in bulk; anything else entry by entry.
+    are_plain = set(map(_kind, batch)) == {"FILL"} and all(map(_quantity, batch)) and all(map(_price, batch))
+    if are_plain and (is_any or min(map(_price, batch)) > 0):
         return
     for entry in batch:
         _check_entry(entry, is_any_price=is_any)

@@ -134,7 +134,8 @@ class KeyFolder:
         except KeyCheckFailed as failed:
             return _failed(stored, failed.error)
         except InvariantBroken as broken:
-            return _failed(stored, BuildError("identity", broken.message))
+            check = "identity" if "identity" in broken.message else "quantities"
+            return _failed(stored, BuildError(check, broken.message))
 
     async def _fold(self, book: BuildBook, stored: StoredPosition, *, rules: FoldRules, trip_count: int) -> FoldedKey:
         checked = CheckedBook(book, rules, clock=self._clock, on_entries=self._on_entries)

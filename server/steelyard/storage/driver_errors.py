@@ -56,6 +56,8 @@ def domain_error(error: BaseException) -> SteelyardError | None:
         return NumericLimit()
     if isinstance(error, asyncpg.CheckViolationError):
         return _check_violation(error)
+    if isinstance(error, asyncpg.IntegrityConstraintViolationError):
+        return InvariantBroken(f"the store refuses it: {error.constraint_name}")
     if isinstance(error, _CONNECTION):
         return StoreUnavailable()
     return None
