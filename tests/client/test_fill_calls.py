@@ -98,7 +98,8 @@ async def test_an_overrun_of_a_leg_is_refused_only_on_demand(desk: Steelyard) ->
 
 
 async def test_a_validated_fill_is_not_recorded(desk: Steelyard) -> None:
-    assert not (await desk.record_fill(make_fill(1), validate_only=True)).receipt.replayed
+    checked = await desk.record_fill(make_fill(1), validate_only=True, return_position=True)
+    assert (checked.receipt.replayed, checked.position) == (False, None)
     assert [fill async for fill in desk.list_fills("desk")] == []
 
 

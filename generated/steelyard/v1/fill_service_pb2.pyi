@@ -65,7 +65,7 @@ class RecordFillRequest(_message.Message):
     true.
     """
     validate_only: _builtins.bool
-    """Whether everything is checked and answered, `position` as it would be, but nothing recorded. Default: false."""
+    """Whether everything is checked and answered but nothing recorded; `position` is then unset. Default: false."""
     reject_overrun: _builtins.bool
     """Whether a fill that closes more than its leg holds is refused with LEG_OVERRUN. Default: false, the excess is kept
     as `unmatched_quantity`. Only for LEG_LONG and LEG_SHORT.
@@ -253,7 +253,7 @@ class RecordAdjustmentRequest(_message.Message):
     etag: _builtins.str
     """The same as text, from Position.etag; not together with `expected_version`. Unset: any."""
     validate_only: _builtins.bool
-    """Whether everything is checked and answered, `position` as it would be, but nothing recorded. Default: false."""
+    """Whether everything is checked and answered but nothing recorded; `position` is then unset. Default: false."""
     return_position: _builtins.bool
     """Whether the answer brings the position. Default: false."""
     @_builtins.property

@@ -64,8 +64,17 @@ class FillServicer(fill_service_pb2_grpc.FillServiceServicer):
         return fill_service_pb2.RecordFillResponse(
             header=write_header(receipt.commits, at=self._clock()),
             receipt=encode_fill.receipt(receipt),
-            position=await self._tell_position(receipt.key) if request.return_position else None,
+            position=await self._position_after(request, receipt.key),
         )
+
+    async def _position_after(
+        self,
+        request: fill_service_pb2.RecordFillRequest | fill_service_pb2.RecordAdjustmentRequest,
+        key: PositionKey,
+    ) -> position_pb2.Position | None:
+        # What was only checked has changed no position: the stored one would be the wrong answer.
+        is_told = request.return_position and not request.validate_only
+        return await self._tell_position(key) if is_told else None
 
     async def BatchRecordFills(
         self, request: fill_service_pb2.BatchRecordFillsRequest, context: Context
@@ -104,7 +113,7 @@ class FillServicer(fill_service_pb2_grpc.FillServiceServicer):
             replayed=receipt.is_replayed,
             key=encode.position_key(receipt.key),
             version=receipt.version or 0,
-            position=await self._tell_position(receipt.key) if request.return_position else None,
+            position=await self._position_after(request, receipt.key),
         )
 
     async def StreamFills(
