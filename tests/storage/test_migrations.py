@@ -85,7 +85,8 @@ async def test_a_table_with_an_account_column_is_known_as_account_data(connectio
     rows = await connection.fetch(
         """
         SELECT DISTINCT c.table_name FROM information_schema.columns c JOIN pg_class t ON t.relname = c.table_name
-        WHERE c.table_schema = 'public' AND c.column_name = 'account' AND NOT t.relispartition AND t.relkind IN ('r', 'p')
+        WHERE c.table_schema = 'public' AND c.column_name = 'account' AND NOT t.relispartition
+          AND t.relkind IN ('r', 'p')
         """
     )
     # What a job does, key by key, belongs to the job and is found by its id.

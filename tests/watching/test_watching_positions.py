@@ -107,7 +107,7 @@ async def test_a_stream_taken_up_at_any_place_has_neither_gap_nor_repeat(desk: D
     every = replace(REQUEST, mode=WatchMode.EVERY_VERSION)
     stream = watching.positions.watch(every)
     point = (await until(stream, MessageKind.SNAPSHOT_END))[-1].point
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     seen: list[tuple[str, int]] = []
     for number in range(0, 12, 2):
         pair = [make_fill(number, "BUY", "1", "21000"), replace(make_fill(number + 1, "BUY", "1", "21000"), key=other)]
@@ -116,7 +116,7 @@ async def test_a_stream_taken_up_at_any_place_has_neither_gap_nor_repeat(desk: D
         for _ in range(2):
             stream = watching.positions.watch(replace(every, resume=point))
             (message,) = await until(stream, MessageKind.CHANGE)
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
             assert message.row is not None
             seen.append((message.row.key.book, message.row.version))
             point = message.point
@@ -127,7 +127,7 @@ async def test_a_stream_taken_up_at_any_place_has_neither_gap_nor_repeat(desk: D
 async def test_changes_while_nobody_watched_are_told_on_return(desk: Desk, watching: Watching) -> None:
     stream = watching.positions.watch(REQUEST)
     point = (await until(stream, MessageKind.SNAPSHOT_END))[-1].point
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     for number in range(5):
         await desk.recording.record(make_fill(number, "BUY", "1", "21000"))
     (message,) = await until(watching.positions.watch(replace(REQUEST, resume=point)), MessageKind.CHANGE)

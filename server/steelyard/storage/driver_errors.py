@@ -5,7 +5,7 @@ Anything about the connection means that the outcome of a write is unknown: the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import asyncpg
@@ -38,6 +38,15 @@ _CONTENTION = (
 )
 
 
+_TABLE: tuple[tuple[tuple[type[BaseException], ...], Callable[[], SteelyardError]], ...] = (
+    (_CONTENTION, lambda: VersionMismatch("another writer was faster")),
+    ((asyncpg.QueryCanceledError,), lambda: StoreUnavailable("the store took too long")),
+    ((asyncpg.NumericValueOutOfRangeError,), NumericLimit),
+    (_CONNECTION, StoreUnavailable),
+)
+"""The first line that fits decides: a cancelled query is an operator's intervention too."""
+
+
 def domain_error(error: BaseException) -> SteelyardError | None:
     """The domain error that a driver's error stands for; None for what is none of the driver's."""
     if isinstance(error, SteelyardError):
@@ -48,22 +57,15 @@ def domain_error(error: BaseException) -> SteelyardError | None:
         original = error.orig
         cause = getattr(original, "__cause__", None) or original
         return domain_error(cause) if cause is not None and cause is not error else StoreUnavailable()
-    if isinstance(error, _CONTENTION):
-        return VersionMismatch("another writer was faster")
-    if isinstance(error, asyncpg.QueryCanceledError):
-        return StoreUnavailable("the store took too long")
-    if isinstance(error, asyncpg.NumericValueOutOfRangeError):
-        return NumericLimit()
-    if isinstance(error, asyncpg.CheckViolationError):
-        return _check_violation(error)
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):
-        return InvariantBroken(f"the store refuses it: {error.constraint_name}")
-    if isinstance(error, _CONNECTION):
-        return StoreUnavailable()
+        return _violation(error)
+    for kinds, make in _TABLE:
+        if isinstance(error, kinds):
+            return make()
     return None
 
 
-def _check_violation(error: asyncpg.CheckViolationError) -> SteelyardError:
+def _violation(error: asyncpg.IntegrityConstraintViolationError) -> SteelyardError:
     if error.data_type_name in ("amount", "total") or (error.constraint_name or "").startswith(("amount", "total")):
         return NumericLimit()
     return InvariantBroken(f"the store refuses it: {error.constraint_name}")

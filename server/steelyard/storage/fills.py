@@ -266,7 +266,7 @@ def _bounded(select: str, columns: str, *, start: str | None, has_end: bool) -> 
 
 
 def entries_statement(*, start: str | None, has_end: bool) -> str:
-    """The live entries of a key in fold order, from `start` (">", ">=" a place, None: all) to an end that may be given."""
+    """The live entries of a key in fold order, from `start` (">", ">=" a place, None: all) up to an end, if any."""
     fills = _bounded(_FILL_ENTRY, "executed_at, source_sequence, fill_id", start=start, has_end=has_end)
     others = _bounded(_ADJUSTMENT_ENTRY, "effective_at, source_sequence, adjustment_id", start=start, has_end=has_end)
     return f"({fills}) UNION ALL ({others}) ORDER BY 1, 2, 3"

@@ -246,7 +246,8 @@ CREATE TABLE round_trips (
 );
 CREATE UNIQUE INDEX round_trips_in_fold_order ON round_trips
     (account, book, instrument, leg, opened_at, opened_sequence, opened_entry_id);
-CREATE UNIQUE INDEX round_trips_at_most_one_open ON round_trips (account, book, instrument, leg) WHERE closed_at IS NULL;
+CREATE UNIQUE INDEX round_trips_at_most_one_open ON round_trips
+    (account, book, instrument, leg) WHERE closed_at IS NULL;
 CREATE INDEX round_trips_by_close ON round_trips (account, closed_at, trip_id) WHERE closed_at IS NOT NULL;
 CREATE TABLE checkpoints (
     account key_text NOT NULL,
@@ -339,7 +340,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(
-        "DROP TABLE database_epoch, requests, position_events, stale_keys, checkpoints, round_trips, lots, positions, adjustments, "
+        "DROP TABLE database_epoch, requests, position_events, stale_keys, checkpoints, round_trips, lots, positions, "
+        "adjustments, "
         "fill_attestations, fill_revisions, fills, marks, instruments, account_commits, account_heads, accounts"
     )
     op.execute("DROP DOMAIN key_text, total, amount")
