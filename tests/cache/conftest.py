@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from steelyard.cache.redis_cache import RedisCache
-from tests.cache.desk import Desk
+from tests.cache.desk import Desk, epoch_of_tests
 from tests.questions.books import Book
 from tests.support.redis import RedisServer, redis_process, redis_server
 
@@ -15,7 +15,7 @@ __all__ = ["redis_process", "redis_server"]
 @pytest.fixture
 async def cache(redis_server: RedisServer) -> AsyncIterator[RedisCache]:
     """An empty cache."""
-    opened = RedisCache(redis_server.url, namespace="test")
+    opened = RedisCache(redis_server.url, epoch=epoch_of_tests)
     yield opened
     await opened.close()
 

@@ -16,6 +16,11 @@ from tests.questions.books import Book, fill
 DESK = Account("desk")
 
 
+async def epoch_of_tests() -> str:
+    """The name of the tests' databases in Redis."""
+    return "test"
+
+
 class CountedLog:
     """The account log of the store, and how often it was asked."""
 

@@ -14,7 +14,7 @@ import pytest
 from steelyard.accounting.keys import Account
 from steelyard.cache.redis_cache import RedisCache
 from steelyard.operations.reading import Freshness, ServedFrom
-from tests.cache.desk import DESK, Desk, held
+from tests.cache.desk import DESK, Desk, epoch_of_tests, held
 from tests.support.redis import RedisServer
 
 LOAD_S = 4.0
@@ -84,7 +84,7 @@ async def test_redis_killed_stopped_and_wiped_under_load_costs_latency_alone(
 ) -> None:
     choose = random.Random(20260302)
     await desk.buy()
-    other_cache = RedisCache(redis_server.url, namespace="test")
+    other_cache = RedisCache(redis_server.url, epoch=epoch_of_tests)
     other = Desk(desk.book, other_cache)
     seen = Seen(acknowledged=1)
     until_s = time.monotonic() + LOAD_S

@@ -5,11 +5,17 @@ import time
 
 import pytest
 
+from steelyard.accounting.errors import StoreUnavailable
 from steelyard.cache.redis_cache import VALUE_BYTES_MAX, RedisCache
+from tests.cache.desk import epoch_of_tests
 from tests.support.redis import RedisServer
 
 WITHIN_S = 0.15
 """A call that is given up after 50 ms has come back by then, on a busy machine too."""
+
+
+async def another_epoch() -> str:
+    return "another"
 
 
 async def put(cache: RedisCache, name: str, value: bytes, *, ttl_s: float = 5) -> None:
@@ -31,10 +37,28 @@ async def test_a_value_is_found_under_its_name_until_it_expires(cache: RedisCach
 
 
 async def test_databases_that_share_a_redis_do_not_see_each_other(redis_server: RedisServer, cache: RedisCache) -> None:
-    other = RedisCache(redis_server.url, namespace="another")
+    other = RedisCache(redis_server.url, epoch=another_epoch)
     await put(cache, "a", b"ours")
     assert await other.get("a") is None
     await other.close()
+
+
+async def test_while_the_database_cannot_say_who_it_is_everything_is_a_miss(redis_server: RedisServer) -> None:
+    is_away = True
+
+    async def epoch() -> str:
+        if is_away:
+            raise StoreUnavailable
+        return "test"
+
+    cache = RedisCache(redis_server.url, epoch=epoch)
+    await put(cache, "a", b"1")
+    assert await cache.get("a") is None
+    is_away = False
+    await put(cache, "a", b"1")
+    assert await cache.get("a") == b"1"
+    assert (cache.figures.hits, cache.figures.misses, cache.figures.errors) == (1, 1, 2)
+    await cache.close()
 
 
 async def test_a_value_that_lies_under_a_wrong_name_or_was_changed_is_a_miss(
@@ -54,7 +78,7 @@ async def test_a_value_that_lies_under_a_wrong_name_or_was_changed_is_a_miss(
 async def test_only_what_was_sealed_with_the_services_key_is_believed(
     redis_server: RedisServer, cache: RedisCache
 ) -> None:
-    ours = RedisCache(redis_server.url, namespace="test", key=b"a secret of the service")
+    ours = RedisCache(redis_server.url, epoch=epoch_of_tests, key=b"a secret of the service")
     await put(cache, "a", b"somebody else wrote this")
     assert await ours.get("a") is None
     await put(ours, "a", b"ours")

@@ -227,6 +227,7 @@ async def test_a_price_from_the_future_or_of_an_instrument_without_record_is_ref
     desk.refresh.met([BTC, perpetual])
     reasons = {each.instrument: each.failure.reason for each in await desk.told.settled(2) if each.failure is not None}
     assert reasons == {BTC: PriceFailureReason.REFUSED, perpetual: PriceFailureReason.UNKNOWN_INSTRUMENT}
+    assert (desk.refresh.refreshed, desk.refresh.failures.total()) == (0, 2)
     assert await desk.state(BTC) == (None, MarkState.MISSING)
 
 

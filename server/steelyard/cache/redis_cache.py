@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from steelyard.accounting.errors import SteelyardError
 from steelyard.cache.breaker import Breaker
 from steelyard.cache.figures import CacheFigures
 from steelyard.cache.sealing import seal, unseal
@@ -35,17 +36,19 @@ class RedisCache:
         self,
         url: str,
         *,
-        namespace: str,
+        epoch: Callable[[], Awaitable[str]],
         key: bytes = b"",
         timeout_s: float = TIMEOUT_S,
         breaker: Breaker | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`namespace` tells apart what shares a Redis: one for each database and its restored copies. `key` is the
-        service's own secret; with it only what the service wrote is believed. Connects when first used.
+        """`epoch` names the database, so those that share a Redis never see each other's values; it is asked once, when
+        first needed. `key` is the service's own secret; with it only what the service wrote is believed. Connects when
+        first used.
         """
         self.figures = CacheFigures()
-        self._namespace = namespace
+        self._ask_epoch = epoch
+        self._epoch: str | None = None
         self._key = key
         self._timeout_s = timeout_s
         self._now_s = now_s
@@ -70,15 +73,8 @@ class RedisCache:
 
     async def get(self, name: str) -> bytes | None:
         """What was put under exactly this name; None for a miss, whatever its reason. Raises nothing."""
-        full_name = self._full(name)
-        begun_s = self._now_s()
-        tried, sealed = await self._try(lambda: self._redis.get(full_name))
-        if tried:
-            self.figures.gets.add(self._now_s() - begun_s)
-        value = None
-        if isinstance(sealed, bytes):
-            value = unseal(full_name, sealed, key=self._key)
-            self.figures.garbled += value is None
+        full_name = await self._full(name)
+        value = None if full_name is None else await self._get(full_name)
         self.figures.hits += value is not None
         self.figures.misses += value is None
         return value
@@ -88,7 +84,7 @@ class RedisCache:
         if len(value) > VALUE_BYTES_MAX or self._under_way >= CALLS_MAX:
             self.figures.puts_lost += 1
             return
-        task = asyncio.create_task(self._put(self._full(name), value, ttl_s=ttl_s))
+        task = asyncio.create_task(self._put(name, value, ttl_s=ttl_s))
         self._puts.add(task)
         task.add_done_callback(self._puts.discard)
 
@@ -103,12 +99,33 @@ class RedisCache:
         await asyncio.gather(*self._puts, return_exceptions=True)
         await self._redis.aclose()
 
-    def _full(self, name: str) -> str:
-        return f"steelyard:{self._namespace}:{name}"
+    async def _full(self, name: str) -> str | None:
+        """The name within everything that lies in this Redis; None while the database cannot say who it is."""
+        if self._epoch is None:
+            try:
+                self._epoch = await self._ask_epoch()
+            except SteelyardError:
+                self.figures.errors += 1
+                return None
+        return f"steelyard:{self._epoch}:{name}"
 
-    async def _put(self, full_name: str, value: bytes, *, ttl_s: float) -> None:
-        sealed = seal(full_name, value, key=self._key)
-        _, answer = await self._try(lambda: self._redis.set(full_name, sealed, px=max(1, round(ttl_s * 1_000))))
+    async def _get(self, full_name: str) -> bytes | None:
+        begun_s = self._now_s()
+        is_tried, sealed = await self._try(lambda: self._redis.get(full_name))
+        if is_tried:
+            self.figures.gets.add(self._now_s() - begun_s)
+        if not isinstance(sealed, bytes):
+            return None
+        value = unseal(full_name, sealed, key=self._key)
+        self.figures.garbled += value is None
+        return value
+
+    async def _put(self, name: str, value: bytes, *, ttl_s: float) -> None:
+        full_name = await self._full(name)
+        answer = None
+        if full_name is not None:
+            sealed = seal(full_name, value, key=self._key)
+            _, answer = await self._try(lambda: self._redis.set(full_name, sealed, px=max(1, round(ttl_s * 1_000))))
         self.figures.puts += bool(answer)
         self.figures.puts_lost += not answer
 

@@ -22,8 +22,9 @@ from steelyard.operations.ports import Clock
 from steelyard.operations.reading import AS_IT_IS, Answer, Freshness, Heads, ServedFrom
 from steelyard.operations.single_flight import SingleFlight
 
-MEMORY_BYTES = 8 << 20
-"""What one kind of answers may fill of this process's memory, measured as written text."""
+MEMORY_BYTES = 2 << 20
+"""What one kind of answers may fill of this process's memory, measured as written text; as objects they take several
+times that."""
 LAST_KNOWN_S = 3_600.0
 """How long the newest answer known is kept for the time when the store is away."""
 LAST_KNOWN_EVERY_S = 5.0

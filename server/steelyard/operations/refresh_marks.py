@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -116,6 +116,9 @@ class RefreshMarks:
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """`report` is told what became of every refresh."""
+        self.refreshed = 0
+        """Prices had since the start."""
+        self.failures: Counter[PriceFailureReason] = Counter()
         self._source = source
         self._store = store
         self._clock = clock
@@ -170,6 +173,10 @@ class RefreshMarks:
             outcome = PriceFailure(PriceFailureReason.STORE, error.message)
         except Exception as error:  # noqa: BLE001 - nobody waits for this: it is told, and the last price stays
             outcome = PriceFailure(PriceFailureReason.BUG, f"{type(error).__name__}: {error}")
+        if isinstance(outcome, PriceFailure):
+            self.failures[outcome.reason] += 1
+        else:
+            self.refreshed += 1
         self._leave(name, outcome)
         self._report(Refreshed(name, outcome, self._now_s() - begun_s))
         return outcome
