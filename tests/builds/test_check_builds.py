@@ -183,11 +183,11 @@ async def test_a_violation_in_the_store_fails_its_key_alone(
     await desk.run((await desk.load(generic(ROWS))).record.build_id)
     await desk.load(generic(MORE), is_auto_build=False)
     await desk.plant(planted)
-    before = {one.instrument: row for one, row in (await desk.positions()).items()}
+    before = {str(one.instrument): row for one, row in (await desk.positions()).items()}
     build = await desk.run((await desk.create(mode=mode)).build_id)
     assert build.state is BuildState.PARTIALLY_SUCCEEDED
     assert failed_checks(build.results) == {"ES SEP25": [check]}
-    after = {one.instrument: row for one, row in (await desk.positions()).items()}
+    after = {str(one.instrument): row for one, row in (await desk.positions()).items()}
     assert after["ES SEP25"] == before["ES SEP25"]
     assert after["NQ SEP25"]["quantity"] == 2
 
