@@ -1,10 +1,13 @@
-"""Feeds for each test."""
+"""Feeds and a broker for each test."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.events.feeds import Feeds
+from tests.support.rabbitmq import broker, broker_node
+
+__all__ = ["broker", "broker_node"]
 
 
 @pytest.fixture

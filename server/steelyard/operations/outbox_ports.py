@@ -9,10 +9,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
-from steelyard.accounting.instruments import Instrument
 from steelyard.accounting.keys import Account, PositionKey
-from steelyard.accounting.marks import Mark
-from steelyard.accounting.round_trips import CostMethod
+from steelyard.accounting.round_trips import RoundTrip
+from steelyard.operations.position_view import PositionRow
 
 POSITION_UPDATED = "position_updated"
 POSITION_CLOSED = "position_closed"
@@ -48,15 +47,16 @@ class OutboxMessage:
     key: PositionKey
     version: int | None
     body: Mapping[str, Any]
-    """What was true at the commit: of a version its full state, else what the writer put in."""
+    """What the writer put in; empty for a version of a position."""
+    position: PositionRow | None
+    """The position in that version, at the mark of now; None where the message is about no version."""
+    trip: RoundTrip | None
+    """The trip that was closed."""
+    gross_exposure: Decimal
+    """Of the account in the instrument's settle currency, at the marks of now."""
     cause: str | None
     trace_id: str | None
     committed_at: datetime
-    instrument: Instrument | None
-    cost_method: CostMethod
-    mark: Mark | None
-    gross_exposure: Decimal | None
-    """Of the account in the instrument's settle currency, at the marks of now."""
 
 
 class OutboxClaim(Protocol):
