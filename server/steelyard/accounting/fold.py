@@ -170,7 +170,8 @@ class Fold:
             last_fill_at=self._last_fill_at,
         )
 
-    def _take_checkpoint(self, trip: TripInProgress) -> None:
+    def _take_checkpoint(self, trip: TripInProgress, entry: Entry) -> None:
+        self._last = entry[:3]
         self._checkpoints.append(Checkpoint(self._snapshot(NO_SUMS)))
         # A pile of lots is written whole: the next one waits until as many entries went by as it has lots.
         self._since_checkpoint = min(0, self._every - len(trip.pile.items))
@@ -180,8 +181,7 @@ class Fold:
     def _fold(self, entries: Iterator[Entry]) -> None:
         """Increases and reductions are written out here, since millions of them are folded; the rest are methods."""
         instrument, is_linear = self._instrument, self._instrument.kind is InstrumentKind.LINEAR
-        trip, since, last = self._open_trip(), self._since_checkpoint, None
-        count, every = self.count, self._every
+        trip, since, last, count, every = self._open_trip(), self._since_checkpoint, None, self.count, self._every
         for entry in entries:
             at, sequence, entry_id, kind, quantity, price, fee, currency, unvalued = entry
             if (
@@ -222,8 +222,7 @@ class Fold:
             count += 1
             since += 1
             if since >= every and trip is not None:
-                self._last = entry[:3]
-                self._take_checkpoint(trip)
+                self._take_checkpoint(trip, entry)
                 since = self._since_checkpoint
         if last is not None:
             self._last, self.count, self._since_checkpoint = last[:3], count, since
