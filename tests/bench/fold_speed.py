@@ -56,7 +56,7 @@ def stretches(rows: Sequence[Row], parts: int) -> list[float]:
     return taken
 
 
-async def fold_speed(terms: Terms) -> list[Line]:
+async def fold_speed(terms: Terms, _wanted: frozenset[str]) -> list[Line]:
     """B5 and its two lines on flatness."""
     count = terms.sized(FILLS, at_least=STRETCHES)
     market = Market(seed=5)

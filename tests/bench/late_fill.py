@@ -67,7 +67,7 @@ class LateDesk:
         return time.perf_counter() - started
 
 
-async def late_fill(terms: Terms) -> list[Line]:
+async def late_fill(terms: Terms, _wanted: frozenset[str]) -> list[Line]:
     """B8."""
     count = terms.sized(LONG, at_least=4 * SHORT)
     with stage(f"B8: making {count:,} fills"):

@@ -49,6 +49,15 @@ async def new_database(postgres: EmbeddedPostgres, name: str) -> str:
     return url
 
 
+async def drop_database(postgres: EmbeddedPostgres, name: str) -> None:
+    """Drops a database, ending whatever is still connected to it."""
+    connection = await asyncpg.connect(postgres.url)
+    try:
+        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await connection.close()
+
+
 def open_database(url: str) -> Database:
     """A pool whose statements may take as long as a seed needs."""
     limits = DatabaseLimits(
