@@ -46,11 +46,11 @@ class FillSum:
         self.first_ids: list[str] = []
         self.has_adjustments = False
 
-    def add(self, batch: Sequence[Entry], *, ids_max: int) -> None:
-        """Counts a batch."""
+    def add(self, batch: Sequence[Entry], *, ids_max: int, are_fills: bool = False) -> None:
+        """Counts a batch; `are_fills` says that nothing else is in it."""
         self.entries += len(batch)
         fills = batch
-        if any(kind != "FILL" for kind in map(_kind, batch)):
+        if not are_fills:
             self.has_adjustments |= any(entry[3] in ("ADJUSTMENT", "VENUE") for entry in batch)
             fills = [entry for entry in batch if entry[3] == "FILL"]
         with decimal.localcontext(EXACT):
@@ -61,10 +61,13 @@ class FillSum:
             self.first_ids.extend(entry[2] for entry in fills[: ids_max - len(self.first_ids)])
 
 
-def check_entries(batch: Sequence[Entry], rules: FoldRules, *, now: datetime) -> None:
-    """Times, quantities, sides and prices of stored entries, which come in fold order. Raises `KeyCheckFailed`."""
+def check_entries(batch: Sequence[Entry], rules: FoldRules, *, now: datetime) -> bool:
+    """Times, quantities, sides and prices of stored entries, which come in fold order; whether all are plain fills.
+
+    Raises `KeyCheckFailed`.
+    """
     if not batch:
-        return
+        return True
     if batch[0][0] < EARLIEST:
         raise KeyCheckFailed(BuildError("times", "lies before 1970", batch[0][2]))
     if batch[-1][0] > now + FUTURE_TOLERANCE:
@@ -73,9 +76,10 @@ def check_entries(batch: Sequence[Entry], rules: FoldRules, *, now: datetime) ->
     # A batch of plain fills is looked at in bulk; anything else entry by entry.
     are_plain = set(map(_kind, batch)) == {"FILL"} and all(map(_quantity, batch)) and all(map(_price, batch))
     if are_plain and (is_any or min(map(_price, batch)) > 0):
-        return
+        return True
     for entry in batch:
         _check_entry(entry, is_any_price=is_any)
+    return False
 
 
 def _check_entry(entry: Entry, *, is_any_price: bool) -> None:

@@ -95,8 +95,8 @@ class CheckedBook:
                 waiting = asyncio.ensure_future(_next(found))
                 # The request is sent before the fold takes the processor.
                 await asyncio.sleep(0)
-                check_entries(batch, self._rules, now=self._now)
-                self.sum.add(batch, ids_max=EVENT_FILLS)
+                are_fills = check_entries(batch, self._rules, now=self._now)
+                self.sum.add(batch, ids_max=EVENT_FILLS, are_fills=are_fills)
                 yield batch
                 self._on_entries(len(batch))
         finally:

@@ -34,7 +34,7 @@ from steelyard.storage.build_ending import end_build
 from steelyard.storage.bulk import KEY, KEY_ORDER, Columns, arrays, unnested
 from steelyard.storage.codec import dumps, key_of
 from steelyard.storage.database import Connection, Database
-from steelyard.storage.entry_records import read_entry_records
+from steelyard.storage.entry_records import forget_numbers, read_entry_records, remember_numbers
 from steelyard.storage.ledger import PostgresTransaction
 
 LEASE_S = 8
@@ -201,10 +201,12 @@ class PostgresChunkSession:
             await reader.execute(
                 "SET lock_timeout = 0; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0"
             )
+            await remember_numbers(reader)
             try:
                 yield PostgresLane(reader, self._clock)
             finally:
                 if not reader.is_closed():
+                    await forget_numbers(reader)
                     await reader.execute(
                         "SELECT pg_advisory_unlock_all(); RESET lock_timeout; RESET statement_timeout; "
                         "RESET idle_in_transaction_session_timeout"

@@ -1,7 +1,7 @@
 """Entries as the driver's own rows: unpacked by the fold like an `Entry`, with its names for those who ask by name.
 
 A rebuild reads millions of entries. Making an object of each costs as much as folding it, so the driver makes its row
-an entry at once.
+an entry at once. Quantities, prices and fees repeat, so a number that was read before is not parsed again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,32 @@ from steelyard.accounting.entries import Entry
 from steelyard.accounting.keys import OrderKey, PositionKey
 from steelyard.storage.database import Connection
 from steelyard.storage.fills import ENTRY_BATCH, entries_statement
+
+
+NUMBERS_MAX = 50_000
+"""Distinct texts of numbers that are remembered; then it starts anew."""
+
+
+class KnownNumbers(dict[str, Decimal]):
+    """Numbers by their texts."""
+
+    def __missing__(self, text: str) -> Decimal:
+        if len(self) >= NUMBERS_MAX:
+            self.clear()
+        number = self[text] = Decimal(text)
+        return number
+
+
+async def remember_numbers(connection: Connection) -> None:
+    """Lets a connection read numbers through a memory of its own."""
+    await connection.set_type_codec(
+        "numeric", schema="pg_catalog", encoder=str, decoder=KnownNumbers().__getitem__, format="text"
+    )
+
+
+async def forget_numbers(connection: Connection) -> None:
+    """Gives a connection back as it was."""
+    await connection.reset_type_codec("numeric", schema="pg_catalog")
 
 
 class EntryRecord(asyncpg.Record):  # type: ignore[misc]  # the driver is untyped
