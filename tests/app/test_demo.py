@@ -68,8 +68,27 @@ def instant(text: str) -> int:
     return int(datetime.fromisoformat(text).timestamp() * 1_000_000)
 
 
+def told_trip(trip: Document) -> tuple[Any, ...]:
+    """A round trip of the document in the oracle's terms."""
+    return (
+        trip["account"],
+        trip["instrument"],
+        instant(trip["opened_at"]),
+        trip["direction"],
+        Fraction(trip["entered_quantity"]),
+        Fraction(trip["max_quantity"]),
+        Fraction(trip["average_entry_price"]),
+        None if trip["average_exit_price"] is None else Fraction(trip["average_exit_price"]),
+        Fraction(trip["gross_realized_pnl"]),
+        Fraction(trip["fees"]),
+        Fraction(trip["net_realized_pnl"]),
+        None if trip["closed_at"] is None else instant(trip["closed_at"]),
+        trip["fill_count"],
+    )
+
+
 @pytest.fixture(scope="module")
-def day(tmp_path_factory: pytest.TempPathFactory) -> str:
+def day() -> str:
     return "".join(generate_day(11, fills=FILLS, leave_open=3))
 
 
@@ -117,24 +136,7 @@ def test_round_trips_are_those_of_an_independent_replay(shown: Document, day: st
         for position in replayed(day)
         for trip in position.trips
     )
-    found = [
-        (
-            trip["account"],
-            trip["instrument"],
-            instant(trip["opened_at"]),
-            trip["direction"],
-            Fraction(trip["entered_quantity"]),
-            Fraction(trip["max_quantity"]),
-            Fraction(trip["average_entry_price"]),
-            None if trip["average_exit_price"] is None else Fraction(trip["average_exit_price"]),
-            Fraction(trip["gross_realized_pnl"]),
-            Fraction(trip["fees"]),
-            Fraction(trip["net_realized_pnl"]),
-            None if trip["closed_at"] is None else instant(trip["closed_at"]),
-            trip["fill_count"],
-        )
-        for trip in shown["round_trips"]
-    ]
+    found = [told_trip(trip) for trip in shown["round_trips"]]
     assert len(found) > 50
     assert sum(trip["closed_at"] is None for trip in shown["round_trips"]) == 3
     assert [one[:3] for one in found] == [one[:3] for one in expected], "sorted by account, instrument and opening"
