@@ -78,34 +78,13 @@ async def fold_speed(terms: Terms, _wanted: frozenset[str]) -> list[Line]:
             inventory_ends.append(_ends(stretches(inventory, STRETCHES), count))
             say(f"B5: run {number + 1}: {speeds[-1].product:,.0f} fills/s, reference {slow:,.0f}")
     gc.unfreeze()
+    work = f"fold of {count:,} fills of one key, exact, average and FIFO together"
+    against = f"NautilusTrader {VERSION} Position.apply incl. event (floats, average only)"
+    first, inside = "first tenth", "the same for a key that is never flat (checkpoints every 4,000 entries)"
     return [
-        Line(
-            "B5",
-            f"fold of {count:,} fills of one key, exact, average and FIFO together",
-            f"NautilusTrader {VERSION} Position.apply incl. event (floats, average only)",
-            "fills/s",
-            FAST_ENOUGH,
-            speeds,
-            terms.scale,
-        ),
-        Line(
-            "B5b",
-            "time per entry, last tenth of the history",
-            "first tenth",
-            "µs",
-            FLAT,
-            trip_ends,
-            terms.scale,
-        ),
-        Line(
-            "B5c",
-            "the same for a key that is never flat (checkpoints every 4,000 entries)",
-            "first tenth",
-            "µs",
-            FLAT,
-            inventory_ends,
-            terms.scale,
-        ),
+        Line("B5", work, against, "fills/s", FAST_ENOUGH, speeds, terms.scale),
+        Line("B5b", "time per entry, last tenth of the history", first, "µs", FLAT, trip_ends, terms.scale),
+        Line("B5c", inside, first, "µs", FLAT, inventory_ends, terms.scale),
     ]
 
 

@@ -10,6 +10,8 @@ from steelyard.accounting.errors import NotFound
 from steelyard.operations.building import RESULTS_TOLD, Build, BuildStore
 
 POLL_INTERVAL_S = 0.2
+FIRST_POLL_S = 0.02
+"""A build of few entries has ended before the first full interval: the polls begin close together."""
 TELL_INTERVAL_S = 0.25
 """A watcher is told at most four times a second."""
 
@@ -72,10 +74,12 @@ class ProgressFeed:
                 del self._polls[build_id]
 
     async def _run(self, build_id: UUID, poll: _Poll) -> None:
+        pause_s = FIRST_POLL_S
         try:
             while poll.latest is None or not poll.latest.state.is_terminal:
                 if poll.latest is not None:
-                    await asyncio.sleep(POLL_INTERVAL_S)
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(pause_s * 1.5, POLL_INTERVAL_S)
                 build = await self._store.find(build_id)
                 if build is None:
                     raise NotFound("build", str(build_id))
