@@ -67,6 +67,7 @@ class Consumer:
             queue = await self._declared(connection, channel)
             arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
             lost = loss_of(channel, letters)
+            (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(_loses(lost))
             await queue.consume(arrived.put)
             is_up()
             await first_end(self._consume(arrived, letters), self._watch(letters), lost=lost)
@@ -145,6 +146,16 @@ class Consumer:
         )
         exchange = await letters.get_exchange(DEAD_LETTERS, ensure=False)
         await exchange.publish(copy, self.queue, timeout=CONFIRM_TIMEOUT_S)
+
+
+def _loses(lost: asyncio.Future[None]) -> Callable[[object], None]:
+    """What to do when the broker cancels a consumer, as it does when the queue is deleted."""
+
+    def cancelled(_: object) -> None:
+        if not lost.done():
+            lost.set_exception(ConnectionError("the broker has cancelled this consumer"))
+
+    return cancelled
 
 
 def _sent_at(message: AbstractIncomingMessage) -> datetime | None:
