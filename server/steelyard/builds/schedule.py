@@ -6,14 +6,12 @@ import asyncio
 from typing import Protocol
 
 import procrastinate
-import structlog
 
 from steelyard.accounting.errors import SteelyardError
+from steelyard.telemetry.logs import Log
 
 TIDY_INTERVAL_S = 3_600.0
 PRUNE_INTERVAL_S = 10.0
-
-_log = structlog.get_logger("steelyard.builds")
 
 
 class BuildSweep(Protocol):
@@ -34,6 +32,7 @@ class Schedule:
     def __init__(self, sweep: BuildSweep, app: procrastinate.App, *, interval_s: float, stalled_after_s: float) -> None:
         self._sweep = sweep
         self._app = app
+        self._log = log
         self._interval_s = interval_s
         self._stalled_after_s = stalled_after_s
 
@@ -51,7 +50,7 @@ class Schedule:
                     await self._sweep.tidy()
                     tidied = loop.time()
             except (SteelyardError, procrastinate.exceptions.ConnectorException) as error:
-                _log.warning("sweep_failed", error=str(error))
+                self._log.warning("sweep_failed", error=str(error))
             await asyncio.sleep(self._interval_s)
 
     async def _prune(self) -> None:

@@ -17,6 +17,7 @@ import procrastinate
 from steelyard.builds.schedule import BuildSweep, Schedule
 from steelyard.builds.tasks import make_app
 from steelyard.operations.building import BuildPriority
+from steelyard.telemetry.logs import Log, silent_log
 
 
 class ChunkBuilder(Protocol):
@@ -50,13 +51,20 @@ async def run_worker(
     sweep: BuildSweep,
     settings: WorkerSettings | None = None,
     stop: asyncio.Event | None = None,
+    log: Log | None = None,
 ) -> None:
     """Works until `stop` is set or the task is cancelled. `url` reaches PostgreSQL directly, not through a pooler that
     shares sessions. Raises what made a slot or the sweep end."""
     chosen, stopping = settings or WorkerSettings(), stop or asyncio.Event()
     app = make_app(url, builder.run_chunk)
     async with app.open_async():
-        schedule = Schedule(sweep, app, interval_s=chosen.sweep_interval_s, stalled_after_s=chosen.stalled_after_s)
+        schedule = Schedule(
+            sweep,
+            app,
+            interval_s=chosen.sweep_interval_s,
+            stalled_after_s=chosen.stalled_after_s,
+            log=log or silent_log(),
+        )
         work = [
             _slot(app, BuildPriority.IMMEDIATE, slots=chosen.immediate_slots, settings=chosen),
             _slot(app, BuildPriority.BULK, slots=chosen.bulk_slots, settings=chosen),

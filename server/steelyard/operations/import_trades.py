@@ -8,6 +8,7 @@ depends on its build.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -34,12 +35,15 @@ from steelyard.operations.importing import (
     SpoolRoom,
     StagedImport,
     StoreResult,
+    Turn,
 )
 from steelyard.operations.ports import AccountRules, Clock, Commit
 
 CHUNK_MAX = 1024 * 1024
 """Bytes of a file that one chunk may hold."""
 FILE_NAME_MAX = 255
+LANES = 2
+"""Parts of a file in the making: one is staged while the one before it goes into the book."""
 PARTS_AHEAD_MAX = 4
 """Parts that the parser may be ahead of the merge."""
 DEFAULT_TIME_ZONE = "America/Los_Angeles"
@@ -136,6 +140,61 @@ class _Tally:
         self.counts = self.counts.plus(merged.counts)
         self.unseen.extend(merged.results[: max(self.results_max - len(self.unseen), 0)])
         self.commits.update((commit.account, commit.seq) for commit in merged.commits)
+
+
+class _Merger:
+    """Fills a part on one lane while the part before it is merged on the other."""
+
+    def __init__(self, session: StagedImport, plan: MergePlan, *, tally: _Tally, rows_max: int) -> None:
+        self._session = session
+        self._plan = plan
+        self._tally = tally
+        self._rows_max = rows_max
+        # What is only tried is one transaction, so it has one lane.
+        self._free = deque(range(1 if plan.is_validate_only else LANES))
+        self._merging: deque[tuple[int, asyncio.Task[MergedPart]]] = deque()
+        self._staged = 0
+        self._turn: Turn | None = None
+
+    async def take(self, part: FilePart) -> None:
+        """Stages a parsed part; what was staged before is merged first where both would be too many rows."""
+        if self._staged and self._staged + part.row_count > self._rows_max:
+            await self._send_off()
+        self._tally.add_parsed(part)
+        if part.lines:
+            lane = await self._session.lane(self._free[0])
+            await lane.stage(part.lines)
+            self._staged += part.row_count
+
+    async def finish(self) -> None:
+        """Merges what is left and waits for all of it."""
+        if self._staged:
+            await self._send_off()
+        while self._merging:
+            await self._collect()
+
+    async def abandon(self) -> None:
+        """Stops what is still being merged; it is rolled back."""
+        tasks = [task for _, task in self._merging]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _send_off(self) -> None:
+        number = self._free.popleft()
+        lane = await self._session.lane(number)
+        self._turn = Turn(self._turn)
+        self._merging.append((number, asyncio.ensure_future(lane.merge(self._plan, turn=self._turn))))
+        self._staged = 0
+        if not self._free:
+            await self._collect()
+
+    async def _collect(self) -> None:
+        """Waits for the part sent off first and counts what it came to."""
+        number, task = self._merging[0]
+        self._tally.add(await task)
+        self._merging.popleft()
+        self._free.append(number)
 
 
 class ImportTrades:
@@ -295,18 +354,13 @@ class ImportTrades:
         self, plan: MergePlan, *, session: StagedImport, tally: _Tally, parts: AsyncIterator[FilePart]
     ) -> None:
         """Stages what is parsed and merges it in parts of at most so many rows."""
-        staged = 0
-        async for part in parts:
-            rows = part.row_count
-            if staged and staged + rows > self._limits.part_rows_max:
-                tally.add(await session.merge(plan))
-                staged = 0
-            tally.add_parsed(part)
-            if part.lines:
-                await session.stage(part.lines)
-                staged += rows
-        if staged:
-            tally.add(await session.merge(plan))
+        merger = _Merger(session, plan, tally=tally, rows_max=self._limits.part_rows_max)
+        try:
+            async for part in parts:
+                await merger.take(part)
+            await merger.finish()
+        finally:
+            await merger.abandon()
 
     async def _results(self, spooled: SpooledFile, tally: _Tally) -> list[RowResult]:
         """All that is said about rows, in file order, with the rows as they stand in the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -251,6 +252,36 @@ class ImportBuild:
     is_rollback: bool = False
 
 
+class Turn:
+    """The place of a part in the order of its file: it begins when the part before it has ended its own."""
+
+    def __init__(self, before: Turn | None = None) -> None:
+        self._before = before
+        self._ended = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Waits for the turn to begin."""
+        if self._before is not None:
+            await self._before._ended.wait()
+            self._before = None
+
+    def end(self) -> None:
+        """Lets the next part begin."""
+        self._ended.set()
+
+
+class StagingLane(Protocol):
+    """Where parts of a file become fills, one after the other."""
+
+    async def stage(self, lines: bytes) -> None:
+        """Adds parsed rows to the part that is merged next."""
+        ...
+
+    async def merge(self, plan: MergePlan, *, turn: Turn) -> MergedPart:
+        """Records the staged part in a transaction of its own, in key order and at its turn, and empties the lane."""
+        ...
+
+
 class StagedImport(Protocol):
     """One import's session with the store; what it staged is gone when it ends, however that happens."""
 
@@ -262,12 +293,8 @@ class StagedImport(Protocol):
         """Stores the import as RUNNING; while this session lives it counts as alive."""
         ...
 
-    async def stage(self, lines: bytes) -> None:
-        """Adds parsed rows to the part that is merged next."""
-        ...
-
-    async def merge(self, plan: MergePlan) -> MergedPart:
-        """Records the staged part in a transaction of its own, in key order, and empties the staging place."""
+    async def lane(self, number: int) -> StagingLane:
+        """A lane; lane 0 is there already, others are opened when they are first asked for."""
         ...
 
     async def finish(

@@ -18,7 +18,6 @@ from steelyard.accounting.keys import OrderKey, PositionKey
 from steelyard.storage.database import Connection
 from steelyard.storage.fills import ENTRY_BATCH, entries_statement
 
-
 NUMBERS_MAX = 50_000
 """Distinct texts of numbers that are remembered; then it starts anew."""
 
