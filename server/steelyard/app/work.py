@@ -20,8 +20,8 @@ RETRY_S = 1.0
 AWAY = (StoreUnavailable, DriverError, SQLAlchemyError, ConnectionError, TimeoutError)
 """What it looks like when the database has gone away: the worker waits for it."""
 GARBAGE_THRESHOLD = 50_000
-"""Objects made between two looks for garbage. Folding makes millions, none of them in circles; at Python's 700 the looks
-cost a worker a seventh of its time."""
+"""Objects made between two looks for garbage. Folding makes millions, none of them in circles; at Python's 700 the
+looks cost a worker a seventh of its time."""
 
 
 async def work(settings: Settings, *, is_owned: bool, stop: asyncio.Event) -> bool:
@@ -44,7 +44,7 @@ async def work(settings: Settings, *, is_owned: bool, stop: asyncio.Event) -> bo
 
 
 async def _until_away(settings: Settings, *, url: str, log: Log, stop: asyncio.Event) -> None:
-    worker = Worker(settings, url=url)
+    worker = Worker(settings, url=url, log=log)
     try:
         await worker.run(stop)
     except AWAY as error:

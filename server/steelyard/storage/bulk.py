@@ -6,6 +6,7 @@ The statements are made once, at import, from lists of (column, type); no value 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from typing import Any
 
 Columns = Sequence[tuple[str, str]]
@@ -19,6 +20,20 @@ def arrays(rows: Iterable[Sequence[Any]], columns: Columns) -> list[list[Any]]:
         for values, value in zip(turned, row, strict=True):
             values.append(value)
     return turned
+
+
+def copy_lines(rows: Iterable[Sequence[Any]], columns: Columns) -> BytesIO:
+    """Rows in COPY's text format, for millions of numerics: the driver's binary one takes a microsecond for each."""
+    texts = [place for place, (_, kind) in enumerate(columns) if kind in ("text", "jsonb")]
+    lines: list[str] = []
+    for row in rows:
+        cells = ["\\N" if value is None else str(value) for value in row]
+        for place in texts:
+            # Names and JSON hold no control characters, but ids may hold backslashes.
+            if "\\" in cells[place] and row[place] is not None:
+                cells[place] = cells[place].replace("\\", "\\\\")
+        lines.append("\t".join(cells))
+    return BytesIO("".join(line + "\n" for line in lines).encode())
 
 
 def unnested(columns: Columns, *, first: int = 1) -> str:

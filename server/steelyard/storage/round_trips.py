@@ -10,7 +10,7 @@ from steelyard.accounting.keys import OrderKey, PositionKey
 from steelyard.accounting.lots import Lot
 from steelyard.accounting.round_trips import RoundTrip
 from steelyard.operations.ports import KeyChange
-from steelyard.storage.bulk import KEY, KEY_ORDER, Columns, arrays, delete_rows, insert_rows, unnested
+from steelyard.storage.bulk import KEY, KEY_ORDER, Columns, arrays, copy_lines, delete_rows, insert_rows, unnested
 from steelyard.storage.codec import SUMS, checkpoint_json, checkpoint_state, key_of, sums_values, trip_of_row
 from steelyard.storage.database import Connection
 
@@ -154,7 +154,7 @@ async def write_trips(connection: Connection, changes: Sequence[KeyChange]) -> N
             if change.replace_trips_from is not None:
                 await _delete_others(connection, change, kept=[row[1] for row in values])
     if len(fresh) >= COPY_FROM:
-        await connection.copy_records_to_table("round_trips", records=fresh, columns=_TRIP_NAMES)
+        await connection.copy_to_table("round_trips", source=copy_lines(fresh, _TRIP), columns=_TRIP_NAMES)
     else:
         rows.extend(fresh)
     if rows:
