@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 from steelyard.accounting.entries import Adjustment
+from steelyard.accounting.errors import NotFound
 from steelyard.accounting.fold import FoldRules
 from steelyard.accounting.keys import FillId, OrderKey
 from steelyard.accounting.marks import AHEAD_TOLERANCE, Mark
@@ -79,15 +80,30 @@ class ApplyVenueReport:
             (known,) = await book.receive([receipt], account=report.key.account)
             if known is not InboxOutcome.NEW:
                 return ReportReceipt(FeedOutcome.REPEATED)
-            return await apply_report(book, report, receipt=receipt, rules=self._rules, now=self._clock())
+            return await apply_report(
+                book,
+                report,
+                receipt=receipt,
+                rules=self._rules,
+                new_accounts=self._rules.new_accounts,
+                now=self._clock(),
+            )
 
 
 async def apply_report(
-    book: FeedBook, report: VenueReport, *, receipt: Receipt, rules: FeedRules, now: datetime
+    book: FeedBook,
+    report: VenueReport,
+    *,
+    receipt: Receipt,
+    rules: FeedRules,
+    new_accounts: AccountRules | None,
+    now: datetime,
 ) -> ReportReceipt:
     """What one transaction does with a report that was not seen before. Raises what it is refused for."""
     key = report.key
-    accounts = await book.accounts([key.account], make=replace(rules.new_accounts, account=key.account))
+    accounts = await book.accounts([key.account], make=new_accounts)
+    if key.account not in accounts:
+        raise NotFound("account", key.account)
     records = await instruments_for(book, [key.instrument], rules=rules)
     if key.instrument not in records:
         raise unknown(key.instrument)
