@@ -199,8 +199,9 @@ class Service:
 class Worker:
     """The worker of one process: builds positions, and sees to what others left undone."""
 
-    def __init__(self, settings: Settings, *, url: str) -> None:
+    def __init__(self, settings: Settings, *, url: str, log: Log) -> None:
         self._settings = settings
+        self._log = log
         self._database = Database(url, database_limits(settings))
         self._builder = BuildPositions(PostgresChunkWork(self._database, system_clock), system_clock)
         self._sweep = PostgresSweep(self._database, build_timeout_s=settings.build_timeout_s)
@@ -213,6 +214,7 @@ class Worker:
             sweep=self._sweep,
             settings=WorkerSettings(bulk_slots=self._settings.worker_bulk_jobs),
             stop=stop,
+            log=self._log,
         )
 
     async def close(self) -> None:

@@ -29,7 +29,9 @@ class BuildSweep(Protocol):
 class Schedule:
     """Runs the sweep at a steady pace; a store that is away is waited for."""
 
-    def __init__(self, sweep: BuildSweep, app: procrastinate.App, *, interval_s: float, stalled_after_s: float) -> None:
+    def __init__(
+        self, sweep: BuildSweep, app: procrastinate.App, *, interval_s: float, stalled_after_s: float, log: Log
+    ) -> None:
         self._sweep = sweep
         self._app = app
         self._log = log
