@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from steelyard.accounting.errors import InvalidField
 from steelyard.accounting.instruments import Instrument, InstrumentKind
-from steelyard.accounting.keys import InstrumentName
+from steelyard.accounting.keys import Account, Book, InstrumentName, Leg, PositionKey
 from steelyard.accounting.limits import (
     NO_RESULT,
     DayResult,
@@ -17,10 +17,11 @@ from steelyard.accounting.limits import (
     LimitSet,
     LimitState,
     RiskFigures,
-    added_results,
+    RiskRow,
     check_limit_set,
-    day_result,
     evaluate_limits,
+    figures_of,
+    results_since,
     risk_figures,
 )
 from steelyard.accounting.portfolio import PortfolioRow, portfolio_of
@@ -165,11 +166,14 @@ def test_the_worked_portfolio_is_incomplete_and_its_known_part_decides() -> None
 
 def test_the_result_of_a_day_is_what_its_fills_added_without_funding() -> None:
     before = Sums(gross_average=D(100), gross_lots=D(90), fees=D(7), funding=D(3), unvalued_fees=(("BNB", D(1)),))
-    after = Sums(gross_average=D(150), gross_lots=D(120), fees=D(9), funding=D(50), unvalued_fees=(("BNB", D(3)),))
-    assert day_result(before, after, CostMethod.AVERAGE) == DayResult(D(48), (("BNB", D(2)),))
-    assert day_result(before, after, CostMethod.LOTS) == DayResult(D(28), (("BNB", D(2)),))
-    total = added_results([DayResult(D(1)), DayResult(D(-4), (("BNB", D(2)),)), DayResult(is_complete=False)])
-    assert total == DayResult(D(-3), (("BNB", D(2)),), is_complete=False)
+    what = instrument("BTCUSDT")
+    one, other = (PositionKey(Account("a"), Book(book), what.name, Leg.NET) for book in ("main", "swing"))
+    rest = RiskRow(one, what, D(0), D(0), D(0), D(150), D(9), (("BNB", D(3)), ("OKB", D(5))), 3, NOW, None, None)
+    bare = rest._replace(key=other, gross_realized=D(-10), fees=D(1), unvalued_fees=())
+    found = results_since({one: before, other: Sums()}, [rest, bare], method=CostMethod.AVERAGE)
+    assert found == {"USDT": DayResult(D(37), (("BNB", D(2)), ("OKB", D(5))))}
+    by_lots = results_since({one: before, other: before}, [rest, bare], method=CostMethod.LOTS)
+    assert by_lots["USDT"] == DayResult(D(-36), (("BNB", D(1)), ("OKB", D(5))))
 
 
 @pytest.mark.parametrize("bad", ["-0.01", "100000000000000000000"])
@@ -240,3 +244,10 @@ def test_evaluation_equals_a_naive_recomputation(
     )
     portfolio = portfolio_of(rows, now=NOW, currencies=["USDT"]).currencies["USDT"]
     assert evaluate_limits(limits, risk_figures(portfolio)).limit_exceeded is naive(rows, limits)
+    assert figures_of(map(risk_row, rows)).get("USDT", RiskFigures()) == risk_figures(portfolio)
+
+
+def risk_row(of: PortfolioRow) -> RiskRow:
+    """The same position as limits read it."""
+    price = None if of.mark is None else of.mark.price
+    return RiskRow(of.key, of.instrument, of.quantity, D(0), of.cost, D(0), D(0), (), 0, None, price, None)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 
 from steelyard.accounting.errors import InvalidField
-from steelyard.accounting.keys import InstrumentName
+from steelyard.accounting.instruments import Instrument, value_of
+from steelyard.accounting.keys import InstrumentName, PositionKey
 from steelyard.accounting.portfolio import CurrencyPortfolio
 from steelyard.accounting.round_trips import CostMethod, Sums, Unvalued
 from steelyard.accounting.units import NOTIONAL_LIMIT, ZERO, exactly
@@ -60,6 +63,29 @@ class LimitSet:
     def of_instrument(self, name: InstrumentName) -> Decimal | None:
         """The exposure limit that holds for an instrument."""
         return self.instrument_exposures_max.get(name, self.instrument_exposure_max)
+
+
+class RiskRow(NamedTuple):
+    """A position as limits see it: a bare tuple, because all of an account's are read before each order."""
+
+    key: PositionKey
+    instrument: Instrument
+    quantity: Decimal
+    """Signed, as folded."""
+    pending_quantity: Decimal
+    """Counted, but not folded yet."""
+    cost: Decimal
+    """Signed, before scale, by the account's cost method."""
+    gross_realized: Decimal
+    """Lifetime, by the account's cost method."""
+    fees: Decimal
+    """Lifetime, all valued ones."""
+    unvalued_fees: Unvalued
+    fill_count: int
+    last_fill_at: datetime | None
+    mark: Decimal | None
+    """The price; None without a mark."""
+    marked_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +139,7 @@ class RiskFigures:
         return not self.missing_prices
 
 
-@dataclass(frozen=True, slots=True)
-class LimitCheck:
+class LimitCheck(NamedTuple):
     """One limit, and where the value stands."""
 
     kind: LimitKind
@@ -183,26 +208,80 @@ def risk_figures(portfolio: CurrencyPortfolio, day: DayResult = NO_RESULT) -> Ri
 
 
 @exactly
-def day_result(before: Sums, after: Sums, method: CostMethod) -> DayResult:  # noqa: PLR0917 - in the order in which one says it
-    """What the fills between two lifetimes of a position came to: that at the day's start and that at its end.
+def figures_of(rows: Iterable[RiskRow]) -> dict[str, RiskFigures]:
+    """What limits are held against, by settle currency, of all open positions of an account; without its day."""
+    tallies: dict[str, _Tally] = {}
+    for row in rows:
+        held = row.quantity + row.pending_quantity
+        if not held:
+            continue
+        instrument = row.instrument
+        tally = tallies.get(instrument.settle_currency)
+        if tally is None:
+            tally = tallies[instrument.settle_currency] = _Tally()
+        name, price = instrument.name, row.mark
+        if price is None:
+            tally.missing.add(name)
+            tally.by_instrument.setdefault(name, ZERO)
+            continue
+        worth = value_of(instrument, held, price) * instrument.scale
+        size = worth.copy_abs()
+        tally.gross += size
+        tally.net += worth
+        tally.by_instrument[name] = tally.by_instrument.get(name, ZERO) + size
+        # What waits for a refold has no cost yet, so it has no part in unrealized PnL either.
+        folded = value_of(instrument, row.quantity, price) * instrument.scale if row.pending_quantity else worth
+        tally.unrealized += instrument.sign * (folded - row.cost * instrument.scale)
+    return {currency: tally.figures() for currency, tally in tallies.items()}
 
-    Only fills change gross and fees (adjustments touch no realized figure), so the difference is theirs.
-    """
-    gained = after.minus(before)
-    return DayResult(gained.gross(method) - gained.fees, gained.unvalued_fees)
+
+@dataclass(slots=True)
+class _Tally:
+    gross: Decimal = ZERO
+    net: Decimal = ZERO
+    unrealized: Decimal = ZERO
+    by_instrument: dict[InstrumentName, Decimal] = field(default_factory=dict)
+    missing: set[str] = field(default_factory=set)
+
+    def figures(self) -> RiskFigures:
+        return RiskFigures(
+            gross_exposure=self.gross,
+            net_low=self.net,
+            net_high=self.net,
+            by_instrument=self.by_instrument,
+            missing_prices=frozenset(self.missing),
+            unrealized_pnl=self.unrealized,
+        )
 
 
 @exactly
-def added_results(results: Iterable[DayResult]) -> DayResult:
-    """Results of one currency added up."""
-    net, unvalued, is_complete = ZERO, dict[str, Decimal](), True
-    for each in results:
-        net += each.net_realized
-        is_complete = is_complete and each.is_complete
-        for currency, amount in each.unvalued_fees:
-            unvalued[currency] = unvalued.get(currency, ZERO) + amount
-    # Fees of several positions that cancel out were paid at several rates: they stay unknown.
-    return DayResult(net, tuple(sorted(unvalued.items())), is_complete=is_complete)
+def results_since(
+    openings: Mapping[PositionKey, Sums], rows: Iterable[RiskRow], *, method: CostMethod
+) -> dict[str, DayResult]:
+    """What fills came to, by settle currency, between what each key had come to at the opening and what it has now.
+
+    Only fills change gross and fees (adjustments touch no realized figure), so the difference is theirs.
+    """
+    net: dict[str, Decimal] = {}
+    unvalued: dict[str, dict[str, Decimal]] = {}
+    for row in rows:
+        opening, currency = openings[row.key], row.instrument.settle_currency
+        gained = row.gross_realized - opening.gross(method) - (row.fees - opening.fees)
+        net[currency] = net.get(currency, ZERO) + gained
+        if row.unvalued_fees != opening.unvalued_fees:
+            _add_unvalued(unvalued.setdefault(currency, {}), before=opening.unvalued_fees, after=row.unvalued_fees)
+    return {
+        currency: DayResult(total, tuple(sorted(unvalued.get(currency, {}).items()))) for currency, total in net.items()
+    }
+
+
+def _add_unvalued(total: dict[str, Decimal], *, before: Unvalued, after: Unvalued) -> None:
+    """Fees of several positions that cancel out were paid at several rates: they stay unknown, as zero."""
+    known = dict(before)
+    for currency, amount in after:
+        total[currency] = total.get(currency, ZERO) + amount - known.pop(currency, ZERO)
+    for currency, amount in known.items():
+        total[currency] = total.get(currency, ZERO) - amount
 
 
 def evaluate_limits(limits: LimitSet, figures: RiskFigures) -> LimitsState:

@@ -23,7 +23,7 @@ from decimal import Decimal
 from steelyard.accounting.entries import Entry, EntryKind, Side, check_price
 from steelyard.accounting.errors import InvalidField, NumericLimit
 from steelyard.accounting.fold import Fold, FoldRules
-from steelyard.accounting.instruments import Instrument, notional
+from steelyard.accounting.instruments import Instrument, notional, value_of
 from steelyard.accounting.keys import InstrumentName, Leg, OrderKey, PositionKey
 from steelyard.accounting.limits import (
     DayResult,
@@ -202,22 +202,23 @@ def what_if(
     working: Iterable[Order],
     now: RiskFigures,
     limits: LimitSet,
+    limits_now: LimitsState | None = None,
 ) -> WhatIf:
     """What the order would do. `holdings` has the key of the order and those of all working ones; all settle in the
-    currency of `now` and `limits`, and have marks."""
-    asked = holdings[order.key]
+    currency of `now` and `limits`, and have marks. `limits_now` is where the limits stand, if it is known already."""
+    realized = _with_pnl(now, outcome)
     spans = {order.key: (outcome.quantity_after, outcome.quantity_after)}
-    filled = _moved(_with_pnl(now, outcome), spans=spans, of=holdings)
+    filled = _moved(realized, spans=spans, of=holdings)
     for key, orders in _by_key(working).items():
-        held = outcome.quantity_after if key == asked.key else holdings[key].quantity
+        held = outcome.quantity_after if key == order.key else holdings[key].quantity
         spans[key] = _reachable(held, orders, leg=key.leg)
-    worst = _moved(_with_pnl(now, outcome), spans=spans, of=holdings)
+    worst = _moved(realized, spans=spans, of=holdings)
     return WhatIf(
         outcome=outcome,
         now=now,
         filled=filled,
         worst=worst,
-        limits_now=evaluate_limits(limits, now),
+        limits_now=evaluate_limits(limits, now) if limits_now is None else limits_now,
         limits_worst=evaluate_limits(limits, worst),
     )
 
@@ -274,4 +275,4 @@ def _worth(holding: Holding, quantity: Decimal) -> Decimal:
     if not quantity:
         return ZERO
     assert holding.mark is not None
-    return notional(holding.instrument, quantity, holding.mark.price)
+    return value_of(holding.instrument, quantity, holding.mark.price) * holding.instrument.scale

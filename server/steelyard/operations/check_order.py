@@ -10,15 +10,15 @@ from decimal import Decimal
 from steelyard.accounting.errors import InvalidField, PricesNotFresh, UnknownInstrument
 from steelyard.accounting.instruments import Instrument
 from steelyard.accounting.keys import Account, InstrumentName, PositionKey
-from steelyard.accounting.limits import LimitCheck
-from steelyard.accounting.marks import Mark, MarkState, mark_state
+from steelyard.accounting.limits import LimitCheck, RiskRow
+from steelyard.accounting.marks import Mark
 from steelyard.accounting.position import FiguresState, FoldState
 from steelyard.accounting.round_trips import CostMethod
 from steelyard.accounting.units import ZERO
 from steelyard.accounting.what_if import Holding, Methods, Order, WhatIf, check_order, fill_order, what_if
 from steelyard.operations.ports import StoredPosition
 from steelyard.operations.reading import AS_IT_IS, Answer, Freshness, Reading, Snapshot
-from steelyard.operations.risk import AccountRisk, RiskSnapshot, RiskStore, RiskTerms, account_risk
+from steelyard.operations.risk import AccountRisk, RiskSnapshot, RiskStore, RiskTerms, account_risk, heads_of
 
 WORKING_ORDERS_MAX = 1_000
 """Working orders that one question may bring."""
@@ -80,7 +80,7 @@ class CheckOrder:
         async def ask(heads: Collection[Account]) -> Snapshot[_Facts]:
             async with self._store.snapshot() as snapshot:
                 facts = await _facts(snapshot, order, working=working, terms=self._terms)
-                return Snapshot(facts, await snapshot.heads(heads))
+                return Snapshot(facts, await heads_of(snapshot, facts.risk, accounts=heads))
 
         answer = await self._reading.answer(ask, accounts=(order.key.account,), freshness=freshness)
         return Answer(self._judge(answer.value, order, working=working), answer.seen)
@@ -101,8 +101,15 @@ class CheckOrder:
         rules = risk.facts.rules
         methods = Methods(rules.cost_method, rules.lot_method)
         outcome = fill_order(holdings[order.key], order, price=price, methods=methods, at=now)
-        limits = risk.limits_in(currency)
-        found = what_if(order, outcome=outcome, holdings=holdings, working=beside, now=figures, limits=limits)
+        found = what_if(
+            order,
+            outcome=outcome,
+            holdings=holdings,
+            working=beside,
+            now=figures,
+            limits=risk.limits_in(currency),
+            limits_now=risk.states.get(currency),
+        )
         return OrderCheck(
             order=order,
             currency=currency,
@@ -115,12 +122,17 @@ class CheckOrder:
     def _stale(
         self, risk: AccountRisk, currency: str, *, holdings: Mapping[PositionKey, Holding], now: datetime
     ) -> tuple[str, ...]:
-        portfolio = risk.portfolios.get(currency)
-        stale = set[str]() if portfolio is None else set(portfolio.stale_prices)
-        for key, holding in holdings.items():
-            if mark_state(holding.mark, now=now, stale_after=self._terms.stale_after) is MarkState.STALE:
-                stale.add(key.instrument)
-        return tuple(sorted(stale))
+        oldest = now - self._terms.stale_after
+        stale = {
+            row.key.instrument
+            for row in risk.rows
+            if row.marked_at is not None
+            and row.marked_at < oldest
+            and row.instrument.settle_currency == currency
+            and row.quantity + row.pending_quantity
+        }
+        asked = {key.instrument for key, each in holdings.items() if each.mark is not None and each.mark.at < oldest}
+        return tuple(sorted(stale | asked))
 
 
 def _check_working(order: Order, working: Sequence[Order]) -> None:
@@ -135,11 +147,16 @@ async def _facts(snapshot: RiskSnapshot, order: Order, *, working: Sequence[Orde
     risk = await account_risk(snapshot, order.key.account, terms=terms)
     has_lots = risk.facts.rules.cost_method is CostMethod.LOTS
     stored = await snapshot.stored(order.key, has_lots=has_lots)
-    traded = {row.key.instrument: (row.instrument, row.mark) for row in risk.rows}
-    others = {each.key.instrument for each in (order, *working)} - set(traded)
+    wanted = {each.key.instrument for each in (order, *working)}
+    traded = {row.key.instrument: (row.instrument, _mark(row)) for row in risk.rows if row.key.instrument in wanted}
+    others = wanted - traded.keys()
     if others:
         traded.update(await snapshot.traded(others))
     return _Facts(risk, stored, traded)
+
+
+def _mark(row: RiskRow) -> Mark | None:
+    return None if row.mark is None or row.marked_at is None else Mark(row.mark, row.marked_at, "")
 
 
 def _traded(traded: Traded, order: Order, *, field: str) -> tuple[Instrument, Mark | None]:

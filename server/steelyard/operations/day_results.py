@@ -15,19 +15,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
 from steelyard.accounting.fold import FoldRules
 from steelyard.accounting.instruments import Instrument
 from steelyard.accounting.keys import Account, OrderKey, PositionKey
-from steelyard.accounting.limits import DayResult, added_results, day_result
+from steelyard.accounting.limits import NO_RESULT, DayResult, RiskRow, results_since
 from steelyard.accounting.lots import LotMethod
-from steelyard.accounting.round_trips import Sums
+from steelyard.accounting.round_trips import CostMethod, Sums
 from steelyard.accounting.trading_calendar import Interval
 from steelyard.operations.ports import AccountRules, BookTransaction, StoredPosition
-from steelyard.operations.position_view import PositionRow
 from steelyard.operations.refold import state_before
 
 ACCOUNTS_MAX = 1_000
@@ -91,7 +90,7 @@ class DayResults:
     async def of(
         self,
         snapshot: DaySnapshot,
-        rows: Sequence[PositionRow],
+        rows: Sequence[RiskRow],
         *,
         seq: int,
         rules: AccountRules,
@@ -105,19 +104,15 @@ class DayResults:
         known = [row for row in moved if row.key not in unfolded]
         openings = await self._openings(snapshot, known, seq=seq, rules=rules, begins=begins)
         closings = await self._closings(snapshot, known, rules=rules, ends=ends)
-        found: dict[str, list[DayResult]] = {}
-        for row in known:
-            closing = closings.get(row.key, row.lifetime)
-            result = day_result(openings[row.key], closing, rules.cost_method)
-            found.setdefault(row.instrument.settle_currency, []).append(result)
+        results = results_since(openings, [closings.get(row.key, row) for row in known], method=rules.cost_method)
         for currency in unfolded.values():
-            found.setdefault(currency, []).append(DayResult(is_complete=False))
-        return {currency: added_results(results) for currency, results in found.items()}
+            results[currency] = replace(results.get(currency, NO_RESULT), is_complete=False)
+        return results
 
     async def _openings(
         self,
         snapshot: DaySnapshot,
-        rows: Sequence[PositionRow],
+        rows: Sequence[RiskRow],
         *,
         seq: int,
         rules: AccountRules,
@@ -137,16 +132,19 @@ class DayResults:
             found.update(folded)
             if kept.seq == seq:
                 for row in missing:
-                    kept.openings[row.key] = _Opening(folded[row.key], seq, row.lifetime.fill_count, row.instrument)
+                    kept.openings[row.key] = _Opening(folded[row.key], seq, row.fill_count, row.instrument)
         return found
 
     @staticmethod
     async def _closings(
-        snapshot: DaySnapshot, rows: Sequence[PositionRow], *, rules: AccountRules, ends: datetime
-    ) -> Mapping[PositionKey, Sums]:
+        snapshot: DaySnapshot, rows: Sequence[RiskRow], *, rules: AccountRules, ends: datetime
+    ) -> Mapping[PositionKey, RiskRow]:
         """What stood at the day's end, of keys with fills behind it: a clock may run minutes ahead."""
         beyond = [row for row in rows if row.last_fill_at is not None and row.last_fill_at >= ends]
-        return await _sums_before(snapshot.book, beyond, lot_method=rules.lot_method, at=ends) if beyond else {}
+        if not beyond:
+            return {}
+        sums = await _sums_before(snapshot.book, beyond, lot_method=rules.lot_method, at=ends)
+        return {row.key: _at_end(row, sums[row.key], method=rules.cost_method) for row in beyond}
 
     def _day_of(self, rules: AccountRules, *, begins: datetime, seq: int) -> _Day:
         kept = self._days.get(rules.account)
@@ -156,6 +154,10 @@ class DayResults:
         while len(self._days) > ACCOUNTS_MAX:
             self._days.popitem(last=False)
         return kept
+
+
+def _at_end(row: RiskRow, sums: Sums, *, method: CostMethod) -> RiskRow:
+    return row._replace(gross_realized=sums.gross(method), fees=sums.fees, unvalued_fees=sums.unvalued_fees)
 
 
 async def _catch_up(snapshot: DaySnapshot, kept: _Day, *, account: Account, seq: int) -> None:
@@ -181,7 +183,7 @@ async def _catch_up(snapshot: DaySnapshot, kept: _Day, *, account: Account, seq:
 
 
 async def _sums_before(
-    book: BookTransaction, rows: Collection[PositionRow], *, lot_method: LotMethod, at: datetime
+    book: BookTransaction, rows: Collection[RiskRow], *, lot_method: LotMethod, at: datetime
 ) -> Mapping[PositionKey, Sums]:
     """What keys had come to before an instant."""
     place = OrderKey(at, -(2**31), "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
@@ -13,22 +13,20 @@ from uuid import UUID
 from steelyard.accounting.instruments import Instrument
 from steelyard.accounting.keys import Account, InstrumentName, PositionKey
 from steelyard.accounting.limits import (
-    NO_RESULT,
-    DayResult,
     LimitKind,
     LimitSet,
     LimitsState,
     RiskFigures,
+    RiskRow,
     evaluate_limits,
-    risk_figures,
+    figures_of,
 )
-from steelyard.accounting.marks import STALE_AFTER, Mark, mark_state
-from steelyard.accounting.portfolio import CurrencyPortfolio, portfolio_of
+from steelyard.accounting.marks import STALE_AFTER, Mark
+from steelyard.accounting.round_trips import CostMethod
 from steelyard.accounting.trading_calendar import day_interval, day_of
 from steelyard.operations.day_results import DayResults, DaySnapshot
 from steelyard.operations.day_rules import rule_of_texts
 from steelyard.operations.ports import AccountRules, Clock, StoredPosition
-from steelyard.operations.position_view import PositionRow, PositionView
 from steelyard.operations.reading import AS_IT_IS, Answer, Freshness, Heads, Reading, Snapshot
 
 
@@ -92,8 +90,9 @@ class RiskSnapshot(DaySnapshot, Protocol):
         """Rules, limits and log of an account; it need not exist."""
         ...
 
-    async def rows(self, account: Account, *, since: datetime | None) -> Sequence[PositionRow]:
-        """The open positions of an account, and those with a fill executed at `since` (None: never) or later."""
+    async def rows(self, account: Account, *, method: CostMethod, since: datetime | None) -> Sequence[RiskRow]:
+        """The open positions of an account, and those with a fill executed at `since` (None: never) or later, in key
+        order, costs and gross by a method."""
         ...
 
     async def stored(self, key: PositionKey, *, has_lots: bool) -> StoredPosition:
@@ -132,10 +131,8 @@ class AccountRisk:
     """An account against its limits, per settle currency."""
 
     facts: AccountFacts
-    rows: Sequence[PositionRow]
+    rows: Sequence[RiskRow]
     """What is open, and what moved in the day where a loss is limited."""
-    portfolios: Mapping[str, CurrencyPortfolio]
-    """Of these rows: exposures and unrealized figures are whole, lifetime figures are not."""
     figures: Mapping[str, RiskFigures]
     states: Mapping[str, LimitsState]
     """Where each limit stands, of the currencies that have any."""
@@ -167,20 +164,26 @@ async def account_risk(snapshot: RiskSnapshot, account: Account, *, terms: RiskT
     day = day_interval(day_of(now, rule), rule)
     limited = [record.limits for record in facts.limits.values()]
     has_day = any(limits.day_loss_max is not None for limits in limited)
-    rows = await snapshot.rows(account, since=day[0] if has_day else None)
-    results: Mapping[str, DayResult] = {}
+    rows = await snapshot.rows(account, method=facts.rules.cost_method, since=day[0] if has_day else None)
+    figures = figures_of(rows)
+    for limits in limited:
+        figures.setdefault(limits.currency, RiskFigures())
     if has_day:
         results = await terms.days.of(
             snapshot, rows, seq=facts.seq, rules=facts.rules, day=day, unfolded=facts.unfolded
         )
-    views = (PositionView(row, now, mark_state(row.mark, now=now, stale_after=terms.stale_after)) for row in rows)
-    portfolio = portfolio_of((view.portfolio_row() for view in views), now=now, currencies=facts.limits)
-    figures = {
-        currency: risk_figures(held, results.get(currency, NO_RESULT))
-        for currency, held in portfolio.currencies.items()
-    }
+        for currency, result in results.items():
+            figures[currency] = replace(figures.get(currency, RiskFigures()), day=result)
     states = {limits.currency: evaluate_limits(limits, figures[limits.currency]) for limits in limited}
-    return AccountRisk(facts, rows, portfolio.currencies, figures, states)
+    return AccountRisk(facts, rows, figures, states)
+
+
+async def heads_of(snapshot: RiskSnapshot, risk: AccountRisk, *, accounts: Collection[Account]) -> Heads:
+    """The newest steps of accounts; that of the risk's own is known already."""
+    facts = risk.facts
+    others = [account for account in accounts if account != facts.account]
+    known = {facts.account: facts.seq} if facts.seq else {}
+    return {**known, **await snapshot.heads(others)} if others else known
 
 
 class ReadRisk:
@@ -197,7 +200,7 @@ class ReadRisk:
         async def ask(heads: Collection[Account]) -> Snapshot[AccountRisk]:
             async with self._store.snapshot() as snapshot:
                 risk = await account_risk(snapshot, account, terms=self._terms)
-                return Snapshot(risk, await snapshot.heads(heads))
+                return Snapshot(risk, await heads_of(snapshot, risk, accounts=heads))
 
         return await self._reading.answer(ask, accounts=(account,), freshness=freshness)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -22,10 +23,9 @@ from steelyard.storage.compiled import HEADS
 from steelyard.storage.database import Connection, Database
 from steelyard.storage.outbox import OutboxRows
 from steelyard.storage.record_writes import RecordTransaction, record_transaction
-from steelyard.storage.risk_reads import LIMITS, RiskReads, breach_of_row, limit_record_of_row
+from steelyard.storage.risk_reads import LIMITS_OF_CURRENCY, RiskReads, breach_of_row, limit_record
 from steelyard.storage.tables import limit_breaches
 
-_FIND = f"{LIMITS} AND l.currency = $2"
 _WRITE = """
 INSERT INTO account_limits AS l (account, currency, gross_exposure_max, net_exposure_max, instrument_exposure_max,
                                  day_loss_max, counts_unrealized, created_at, updated_at)
@@ -68,8 +68,7 @@ class LimitTransaction(RecordTransaction):
     async def locked(self, account: Account, *, currency: str) -> LimitRecord | None:
         """The record, locked until the commit."""
         await self.lock("limits", f"{account}\n{currency}")
-        row = await self.connection.fetchrow(_FIND, account, currency)
-        return None if row is None else limit_record_of_row(row)
+        return await self._find(account, currency=currency)
 
     async def write(self, account: Account, limits: LimitSet) -> LimitRecord:
         """Makes the record, or replaces it under the next version; steps the account's log."""
@@ -83,7 +82,13 @@ class LimitTransaction(RecordTransaction):
         names, amounts = [name for name, _ in named], [amount for _, amount in named]
         await self.connection.execute(_FORGET_INSTRUMENTS, account, limits.currency)
         await self.connection.execute(_WRITE_INSTRUMENTS, account, limits.currency, names, amounts)
-        return limit_record_of_row(await self.connection.fetchrow(_FIND, account, limits.currency))
+        written = await self._find(account, currency=limits.currency)
+        assert written is not None
+        return written
+
+    async def _find(self, account: Account, *, currency: str) -> LimitRecord | None:
+        text = await self.connection.fetchval(LIMITS_OF_CURRENCY, account, currency)
+        return None if text is None else limit_record(json.loads(text))
 
 
 class BreachTransaction(RecordTransaction):

@@ -11,38 +11,42 @@ from typing import Any
 
 from sqlalchemy import Text, bindparam, or_, select
 
-from steelyard.accounting.instruments import Instrument
+from steelyard.accounting.instruments import Instrument, InstrumentKind, PriceRule
 from steelyard.accounting.keys import Account, InstrumentName, Leg, PositionKey, root_of
-from steelyard.accounting.limits import LimitKind, LimitSet
+from steelyard.accounting.limits import LimitKind, LimitSet, RiskRow
 from steelyard.accounting.marks import Mark
+from steelyard.accounting.round_trips import CostMethod
 from steelyard.operations.day_results import KeyMoves
 from steelyard.operations.ports import AccountRules, BookTransaction, Clock, StoredPosition
-from steelyard.operations.position_view import PositionRow
 from steelyard.operations.reading import Heads
 from steelyard.operations.risk import AccountFacts, Breach, LimitRecord
 from steelyard.storage.account_log import read_heads
-from steelyard.storage.codec import key_of
+from steelyard.storage.codec import key_of, unvalued_of
 from steelyard.storage.compiled import Compiled, Row
 from steelyard.storage.database import Connection, Database
 from steelyard.storage.instruments import instrument_of_row, rules_of_row
 from steelyard.storage.ledger import PostgresTransaction
-from steelyard.storage.position_rows import CONTEXT, HELD, KEY_COLUMNS, P, joined, row_of
+from steelyard.storage.position_rows import HELD, KEY_COLUMNS, MARK, RECORD, P
 from steelyard.storage.positions import find_positions, with_lots
 from steelyard.storage.round_trips import read_lots
-from steelyard.storage.tables import MOMENT
+from steelyard.storage.tables import MOMENT, instruments, marks, positions
 
-_FACTS = """
+_LIMITS = """
+SELECT l.account, l.currency, l.gross_exposure_max::text, l.net_exposure_max::text, l.instrument_exposure_max::text,
+       l.day_loss_max::text, l.counts_unrealized, l.version, l.created_at, l.updated_at,
+       (SELECT jsonb_object_agg(i.instrument::text, i.exposure_max::text) FROM instrument_limits i
+        WHERE i.account = l.account AND i.currency = l.currency) AS instrument_exposures_max
+FROM account_limits l WHERE l.account = $1
+"""
+LIMITS_OF_CURRENCY = f"SELECT to_jsonb(found)::text FROM ({_LIMITS} AND l.currency = $2) AS found"  # noqa: S608
+_FACTS = f"""
 SELECT coalesce(h.seq, 0) AS seq, a.*,
+       (SELECT jsonb_agg(to_jsonb(found) ORDER BY found.currency)::text FROM ({_LIMITS}) AS found) AS limits,
        (SELECT jsonb_agg(jsonb_build_array(s.book, s.instrument, s.leg, i.settle_currency))::text
         FROM stale_keys s JOIN instruments i USING (instrument) WHERE s.account = n.account) AS unfolded
 FROM (SELECT $1::text AS account) AS n LEFT JOIN account_heads h ON h.account = n.account
 LEFT JOIN accounts a ON a.account = n.account
-"""
-LIMITS = """
-SELECT l.*, (SELECT jsonb_object_agg(i.instrument::text, i.exposure_max::text)::text FROM instrument_limits i
-             WHERE i.account = l.account AND i.currency = l.currency) AS instrument_exposures_max
-FROM account_limits l WHERE l.account = $1
-"""
+"""  # noqa: S608
 # A key is doubtful unless each version since applied new fills of the day, named one by one, and nothing else.
 _MOVES = """
 SELECT e.account, e.book, e.instrument, e.leg, sum(e.fill_count)::bigint AS fills,
@@ -67,15 +71,33 @@ _LIMITED = """
 SELECT DISTINCT account FROM account_limits WHERE cardinality($1::text[]) = 0 OR account = ANY($1::text[])
 ORDER BY account
 """
-_ROWS = Compiled(
-    select(*CONTEXT)
-    .select_from(joined())
-    .where(
-        P.account == bindparam("account", type_=Text()),
-        or_(HELD != 0, P.last_fill_at >= bindparam("since", type_=MOMENT)),
+
+
+def _rows(method: CostMethod) -> Compiled:
+    cost, gross = {
+        CostMethod.AVERAGE: (P.cost_average, P.gross_average),
+        CostMethod.LOTS: (P.cost_lots, P.gross_lots),
+    }[method]
+    is_held = HELD != 0
+    moved = P.last_fill_at >= bindparam("since", type_=MOMENT)
+    return Compiled(
+        select(
+            *(P.book, P.instrument, P.leg, P.quantity, P.pending_quantity, cost.label("cost"), gross.label("gross")),
+            *(P.fees, P.unvalued_fees, P.fill_count, P.last_fill_at),
+            *(RECORD.kind, RECORD.multiplier, RECORD.quote_currency, RECORD.settle_currency, RECORD.price_rule),
+            *(MARK.price, MARK.marked_at),
+        )
+        .select_from(
+            positions.join(instruments, RECORD.instrument == P.instrument).outerjoin(
+                marks, MARK.instrument == P.instrument
+            )
+        )
+        .where(P.account == bindparam("account", type_=Text()), or_(is_held, moved))
+        .order_by(*KEY_COLUMNS)
     )
-    .order_by(*KEY_COLUMNS)
-)
+
+
+_ROWS = {method: _rows(method) for method in CostMethod}
 
 
 class PostgresRiskSnapshot:
@@ -93,7 +115,7 @@ class PostgresRiskSnapshot:
     async def facts(self, account: Account) -> AccountFacts:
         """Rules, limits and log of an account; it need not exist."""
         row = await self._connection.fetchrow(_FACTS, account)
-        limits = await read_limits(self._connection, account)
+        limits = {each["currency"]: limit_record(each) for each in json.loads(row["limits"] or "[]")}
         rules = AccountRules(account) if row["account"] is None else rules_of_row(row)
         unfolded = {
             PositionKey(account, book, instrument, Leg(leg)): currency
@@ -101,10 +123,12 @@ class PostgresRiskSnapshot:
         }
         return AccountFacts(account, row["seq"], rules, limits, unfolded)
 
-    async def rows(self, account: Account, *, since: datetime | None) -> Sequence[PositionRow]:
-        """The open positions of an account, and those with a fill executed at `since` (None: never) or later."""
-        rows = await self._connection.fetch(_ROWS.text, *_ROWS.arguments(account=account, since=since))
-        return [row_of(row, has_trip=False) for row in rows]
+    async def rows(self, account: Account, *, method: CostMethod, since: datetime | None) -> Sequence[RiskRow]:
+        """The open positions of an account, and those with a fill executed at `since` (None: never) or later, in key
+        order, costs and gross by a method."""
+        statement = _ROWS[method]
+        rows = await self._connection.fetch(statement.text, *statement.arguments(account=account, since=since))
+        return [_risk_row(account, row) for row in rows]
 
     async def moves(self, account: Account, *, after_seq: int, day_start: datetime) -> Mapping[PositionKey, KeyMoves]:
         """What the log says about the keys of an account behind a step."""
@@ -163,31 +187,51 @@ class RiskReads:
             return [Account(row["account"]) for row in await connection.fetch(_LIMITED, sorted(set(accounts)))]
 
 
-async def read_limits(connection: Connection, account: Account) -> Mapping[str, LimitRecord]:
-    """The limits of an account by settle currency."""
-    rows = await connection.fetch(f"{LIMITS} ORDER BY l.currency", account)
-    return {row["currency"]: limit_record_of_row(row) for row in rows}
+def _risk_row(account: Account, row: Row) -> RiskRow:
+    """The position in a row of `_ROWS`, unpacked in the order of its columns."""
+    (book, name, leg, quantity, pending, cost, gross, fees, unvalued, fill_count, last_fill_at, *record, price, at) = (
+        row
+    )
+    kind, multiplier, quote_currency, settle_currency, price_rule = record
+    return RiskRow(
+        PositionKey(account, book, name, Leg(leg)),
+        Instrument(name, InstrumentKind(kind), multiplier, quote_currency, settle_currency, PriceRule(price_rule)),
+        quantity,
+        pending,
+        cost,
+        gross,
+        fees,
+        unvalued_of(unvalued),
+        fill_count,
+        last_fill_at,
+        price,
+        at,
+    )
 
 
-def limit_record_of_row(row: Mapping[str, Any]) -> LimitRecord:
-    """The record in a row of `account_limits` with its instruments beside it."""
-    named = json.loads(row["instrument_exposures_max"] or "{}").items()
+def limit_record(stored: Mapping[str, Any]) -> LimitRecord:
+    """The record in the JSON of a row of `account_limits` with its instruments beside it; amounts are texts."""
+    named = (stored["instrument_exposures_max"] or {}).items()
     limits = LimitSet(
-        currency=row["currency"],
-        gross_exposure_max=row["gross_exposure_max"],
-        net_exposure_max=row["net_exposure_max"],
-        instrument_exposure_max=row["instrument_exposure_max"],
+        currency=stored["currency"],
+        gross_exposure_max=_amount(stored["gross_exposure_max"]),
+        net_exposure_max=_amount(stored["net_exposure_max"]),
+        instrument_exposure_max=_amount(stored["instrument_exposure_max"]),
         instrument_exposures_max={InstrumentName(name): Decimal(amount) for name, amount in named},
-        day_loss_max=row["day_loss_max"],
-        counts_unrealized=row["counts_unrealized"],
+        day_loss_max=_amount(stored["day_loss_max"]),
+        counts_unrealized=stored["counts_unrealized"],
     )
     return LimitRecord(
-        account=Account(row["account"]),
+        account=Account(stored["account"]),
         limits=limits,
-        version=row["version"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
+        version=stored["version"],
+        created_at=datetime.fromisoformat(stored["created_at"]),
+        updated_at=datetime.fromisoformat(stored["updated_at"]),
     )
+
+
+def _amount(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
 
 
 def breach_of_row(row: Row) -> Breach:
