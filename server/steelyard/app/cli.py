@@ -46,7 +46,7 @@ def serve(
         typer.Option("--worker/--no-worker", help="Run a worker beside it; unless said, on the embedded database."),
     ] = None,
 ) -> None:
-    """Serve gRPC; without STEELYARD_DATABASE_URL on an embedded PostgreSQL, with a worker beside it."""
+    """Serve gRPC. Without STEELYARD_DATABASE_URL: on an embedded PostgreSQL, with a worker beside it."""
     from steelyard.app.serve import serve as run_service
     from steelyard.app.settings import read_settings
 
@@ -59,7 +59,7 @@ def work(
     data: DataOption = None,
     owned: Annotated[bool, typer.Option("--owned", hidden=True, help="End when standard input does.")] = False,
 ) -> None:
-    """Build positions: a worker on the database of STEELYARD_DATABASE_URL; start as many as you like."""
+    """Build positions. A worker on the database of STEELYARD_DATABASE_URL; start as many as you like."""
     from steelyard.app.settings import read_settings
     from steelyard.app.work import work as run_worker
 
@@ -72,7 +72,7 @@ def migrate(
     to: Annotated[str, typer.Option("--to", help="Revision to bring it to; `base` takes everything down.")] = "head",
     data: DataOption = None,
 ) -> None:
-    """Bring the database to the newest schema: that of STEELYARD_DATABASE_URL, or the embedded one."""
+    """Bring the database to the newest schema. That of STEELYARD_DATABASE_URL, or the embedded one."""
     from steelyard.app.migrate import migrate as run_migration
     from steelyard.app.settings import read_settings
 
@@ -88,7 +88,7 @@ def demo(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a day of trading from start to end on a private database that is gone afterwards."""
+    """Show a day of trading, start to end. On a private database that is gone afterwards."""
     from rich.console import Console
 
     from steelyard.app.demo import Demo
