@@ -16,10 +16,18 @@ from tests.bench.fold_speed import fold_speed
 from tests.bench.harness import RUNS, BenchUnavailable, Line, Terms, say, stage, table, write_json
 from tests.bench.late_fill import late_fill
 from tests.bench.plots import draw
-from tests.bench.whole_book import whole_book
 
 Bench = Callable[[Terms, frozenset[str]], Coroutine[Any, Any, list[Line]]]
 """Gives the lines of what is wanted of it."""
+
+
+async def whole_book(terms: Terms, wanted: frozenset[str]) -> list[Line]:
+    """B6, B7 and B15; gRPC is imported only for them, since it remarks on every process that is started beside it."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    from tests.bench import whole_book as service_benches
+
+    return await service_benches.whole_book(terms, wanted)
+
 
 BENCHES: dict[str, Bench] = {
     "B5": fold_speed,
@@ -34,8 +42,6 @@ FAILED = 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what was asked for; the exit status says whether all of it could be run, not whether targets hold."""
     options = _options(arguments)
-    # Processes are started while a channel is open; gRPC would remark on each of them.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     terms = Terms(options.scale, options.runs)
     lines: list[Line] = []
     failures = 0

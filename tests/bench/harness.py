@@ -75,6 +75,8 @@ class Line:
     runs: Sequence[Run]
     scale: float = 1.0
     note: str = ""
+    is_at_the_limit: bool = False
+    """Whether the machine had no more to give, where the target ends there."""
 
     @property
     def product(self) -> float:
@@ -99,8 +101,8 @@ class Line:
 
     @property
     def holds(self) -> bool:
-        """Whether the target is met."""
-        return self.target.holds(ratio=self.ratio, product=self.product)
+        """Whether the target is met, or reaches no further."""
+        return self.is_at_the_limit or self.target.holds(ratio=self.ratio, product=self.product)
 
     def as_json(self) -> dict[str, Any]:
         """The line as it is written; figures to four significant digits."""
@@ -148,7 +150,7 @@ def table(lines: Sequence[Line]) -> str:
             shown(line.ratio),
             " - ".join(shown(bound) for bound in line.spread),
             line.target.text,
-            "yes" if line.holds else "NO",
+            _verdict(line),
         )
         for line in lines
     ]
@@ -156,6 +158,11 @@ def table(lines: Sequence[Line]) -> str:
     printed = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
     printed.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(row.rstrip() for row in printed)
+
+
+def _verdict(line: Line) -> str:
+    told = "yes" if line.holds else "NO"
+    return f"{told} ({line.note})" if line.note else told
 
 
 def write_json(lines: Iterable[Line], path: Path) -> None:

@@ -26,7 +26,8 @@ async def import_run(
         started = time.perf_counter()
         stored = await _import(client, files)
         imported = time.perf_counter() - started
-    say(f"B6: import {imported:.1f} s ({stored:.1f} s until stored), bare COPY {copied:.1f} s")
+    reference = f", bare COPY {copied:.1f} s" if has_reference else ""
+    say(f"book imported in {imported:.1f} s ({stored:.1f} s until stored){reference}")
     return url, Run(imported, copied)
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import asyncpg
+import psutil
 
 from steelyard.client import BuildMode, BuildState, Fill, Side, Steelyard
 from tests.bench.book_files import BookFiles, account_of, instrument_of
@@ -24,6 +25,21 @@ ORDER BY account, book, instrument, leg, executed_at, source_sequence, fill_id
 """
 
 
+class Cores:
+    """How busy the machine's processors are, from its making on."""
+
+    def __init__(self) -> None:
+        self._before = psutil.cpu_times()
+
+    def busy(self) -> float:
+        """The busy part of all processors' time since then: 1 is all of it."""
+        now = psutil.cpu_times()
+        spent = [after - before for before, after in zip(self._before, now, strict=True)]
+        total = sum(spent[: now._fields.index("guest")] if "guest" in now._fields else spent)
+        idle = now.idle - self._before.idle + getattr(now, "iowait", 0) - getattr(self._before, "iowait", 0)
+        return float(1 - idle / total)
+
+
 @dataclass(slots=True)
 class Rebuilds:
     """What the runs came to."""
@@ -34,6 +50,8 @@ class Rebuilds:
     """Fills a second with two workers, and with one."""
     fresh: list[Run] = field(default_factory=list)
     """Seconds of an incremental build, and of a full one."""
+    busy: list[tuple[float, float]] = field(default_factory=list)
+    """How busy the processors were with two workers, and with one."""
 
 
 async def rebuild_runs(url: str, files: BookFiles, *, runs: int, has_two: bool) -> Rebuilds:
@@ -43,7 +61,9 @@ async def rebuild_runs(url: str, files: BookFiles, *, runs: int, has_two: bool) 
         for number in range(runs):
             read = await read_seconds(url, files.fills + number * NEW_FILLS)
             async with working(url):
+                cores = Cores()
                 full = await build_seconds(client, BuildMode.FULL)
+                alone = cores.busy()
                 await _record_pending(client, files, number=number)
                 fresh = await build_seconds(client, BuildMode.INCREMENTAL)
                 figures.read.append(Run(full, read))
@@ -51,7 +71,9 @@ async def rebuild_runs(url: str, files: BookFiles, *, runs: int, has_two: bool) 
                 told = f"rebuild {full:.1f} s, reading {read:.1f} s, after {NEW_FILLS} fills {fresh * 1e3:.0f} ms"
                 if has_two:
                     async with working(url):
+                        cores = Cores()
                         both = await build_seconds(client, BuildMode.FULL)
+                        figures.busy.append((cores.busy(), alone))
                     figures.shared.append(Run(files.fills / both, files.fills / full))
                     told += f", two workers {both:.1f} s"
             say(f"B7, B15: run {number + 1}: {told}")

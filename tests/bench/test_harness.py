@@ -1,6 +1,7 @@
 """The arithmetic of benchmarks: medians of ratios, bounds, what is written. No time is measured here."""
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -47,6 +48,12 @@ def test_a_target_holds_when_every_bound_of_it_is_kept(
 def test_a_line_is_judged_by_its_medians() -> None:
     assert line((1, 1), (2, 1), (9, 1)).holds
     assert not line((1, 1), (3, 1), (9, 1)).holds
+
+
+def test_a_target_that_ends_where_the_machine_does_is_held_there_and_the_table_says_so() -> None:
+    full = replace(line((5, 1)), is_at_the_limit=True, note="processors 99 % busy")
+    assert full.holds
+    assert table([full]).endswith("yes (processors 99 % busy)")
 
 
 def test_the_json_names_what_was_asked_for_and_what_came_out(tmp_path: Path) -> None:
