@@ -47,6 +47,7 @@ async def test_in_any_order_of_arrival_the_position_is_the_fold_of_its_entries(f
     chance = random.Random(seed)
     sent = messages(seed)
     # Neighbours change places, some come much later, some twice.
+    stored = FoldState()
     arrivals = sorted(range(60), key=lambda place: place + chance.choice([0, 0, 1, 3, 20]) * chance.random())
     for place in arrivals:
         queue, body = sent[place]

@@ -242,3 +242,15 @@ async def test_a_sealed_period_is_not_reopened_by_a_report(feeds: Feeds) -> None
     await feeds.send(REPORTS, report("10:00:00", side="Buy", size="1", avgPrice="100"))
     assert await quantity(feeds) == "0"
     assert await feeds.send(EXECUTIONS, execution("10:00:00", "BUY", "1", "100", "0", "a")) == ["PERIOD_SEALED"]
+
+
+async def test_a_report_beside_fills_that_wait_for_a_build_makes_the_build_come_again(feeds: Feeds) -> None:
+    await feeds.send(REPORTS, report("10:00:00", side="Buy", size="1", avgPrice="100"))
+    await feeds.rows(
+        "INSERT INTO stale_keys SELECT account, book, instrument, leg, '2025-01-15T10:01:00Z', 0, 'f', "
+        "'2025-01-15T10:01:00Z', 0, 'f', 1, 1, 'IMPORT', false FROM positions"
+    )
+    assert await feeds.send(REPORTS, report("10:02:00", side="Buy", size="1", avgPrice="100")) == ["UNCHANGED"]
+    (stale,) = await feeds.rows("SELECT from_executed_at, to_executed_at, entries, touch, reason FROM stale_keys")
+    assert (stale["from_executed_at"].minute, stale["to_executed_at"].minute) == (1, 2)
+    assert (stale["entries"], stale["touch"], stale["reason"]) == (1, 2, "IMPORT")

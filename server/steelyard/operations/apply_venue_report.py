@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -167,6 +167,10 @@ async def _place(book: FeedBook, case: _Case) -> KeyChange | None:
     if entry.adjustment_id in change.effective_reports:
         return change
     await book.park(entry.key, entry.order, instead_of=None if change.unparks else case.stored.parked)
+    if case.stored.stale is not None:
+        # A build that folds what is stale may have read the entries before: it must come again.
+        again = replace(case.stored.stale, first=entry.order, last=entry.order, entries=0)
+        await book.mark_stale({entry.key: again})
     return None
 
 

@@ -140,8 +140,8 @@ class KeyChange:
     """The `touch` of the stale range that this change has folded."""
     figures_state: FiguresState = FiguresState.CURRENT
     pending: Pending = NOTHING_PENDING
-    unparks: bool = False
-    """Whether the parked report changes something now, so that it stays an entry for good."""
+    unparks: str | None = None
+    """Id of the parked report where it changes something now, so that it stays an entry for good."""
     effective_reports: frozenset[str] = frozenset()
     """Ids of venue reports that changed something in this fold."""
 

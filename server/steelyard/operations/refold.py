@@ -163,6 +163,11 @@ def change_of(
         replace_checkpoints_from=drops_checkpoints_from,
         old_lots=stored.state.lots,
         clears_stale=None if stored.stale is None else stored.stale.touch,
-        unparks=stored.parked is not None and stored.parked.entry_id in fold.effective_reports,
+        unparks=_unparked(stored, fold),
         effective_reports=frozenset(fold.effective_reports),
     )
+
+
+def _unparked(stored: StoredPosition, fold: Fold) -> str | None:
+    parked = stored.parked
+    return parked.entry_id if parked is not None and parked.entry_id in fold.effective_reports else None

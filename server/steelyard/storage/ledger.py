@@ -143,7 +143,7 @@ class PostgresTransaction:
         await round_trips.write_checkpoints(self.connection, ordered)
         cleared = [(change.key, change.clears_stale) for change in ordered if change.clears_stale is not None]
         await stale_keys.clear_stale(self.connection, cleared)
-        unparked = [change.key for change in ordered if change.unparks]
+        unparked = [(*change.key, change.unparks) for change in ordered if change.unparks is not None]
         if unparked:
             await venue_reports.unpark(self.connection, unparked, commit_id=self.commit_id)
         for change in ordered:

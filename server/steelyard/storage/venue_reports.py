@@ -11,7 +11,7 @@ from steelyard.accounting.keys import InstrumentName, OrderKey, PositionKey
 from steelyard.accounting.marks import Mark
 from steelyard.accounting.venue_report import VenueReport
 from steelyard.operations.feed_ports import VenueState
-from steelyard.storage.bulk import KEY, arrays, unnested
+from steelyard.storage.bulk import KEY, Columns, arrays, unnested
 from steelyard.storage.database import Connection
 
 _KEY = "account = $1 AND book = $2 AND instrument = $3 AND leg = $4"
@@ -30,14 +30,15 @@ ON CONFLICT (account, book, instrument, leg) DO UPDATE SET
     source = excluded.source,
     received_at = excluded.received_at
 """
+_PARKED: Columns = (*KEY, ("parked_entry_id", "text"))
 _UNPARKED = f"""
-UPDATE adjustments a SET commit_id = ${len(KEY) + 1} FROM venue_reports v JOIN {unnested(KEY)}
-    USING (account, book, instrument, leg)
-WHERE a.account = v.account AND a.adjustment_id = v.parked_entry_id
+UPDATE adjustments a SET commit_id = ${len(_PARKED) + 1} FROM {unnested(_PARKED)}
+WHERE a.account = n.account AND a.adjustment_id = n.parked_entry_id
 """  # noqa: S608
 _UNPARK = f"""
-UPDATE venue_reports t SET parked_at = NULL, parked_sequence = NULL, parked_entry_id = NULL FROM {unnested(KEY)}
+UPDATE venue_reports t SET parked_at = NULL, parked_sequence = NULL, parked_entry_id = NULL FROM {unnested(_PARKED)}
 WHERE t.account = n.account AND t.book = n.book AND t.instrument = n.instrument AND t.leg = n.leg
+    AND t.parked_entry_id = n.parked_entry_id
 """  # noqa: S608
 _KEEP_MARK = """
 INSERT INTO marks AS m (instrument, price, marked_at, source) VALUES ($1, $2, $3, $4)
@@ -87,9 +88,10 @@ async def park(connection: Connection, key: PositionKey, *, place: OrderKey, ins
     )
 
 
-async def unpark(connection: Connection, keys: Sequence[PositionKey], *, commit_id: int) -> None:
-    """Lets entries stay for good that have come to change something: they count as learned with this commit."""
-    columns = arrays(sorted(keys), KEY)
+async def unpark(connection: Connection, entries: Sequence[tuple[str, ...]], *, commit_id: int) -> None:
+    """Lets entries (key and id) stay for good that have come to change something: they count as learned with this
+    commit."""
+    columns = arrays(sorted(entries), _PARKED)
     await connection.execute(_UNPARKED, *columns, commit_id)
     await connection.execute(_UNPARK, *columns)
 
