@@ -336,3 +336,27 @@ async def test_builds_of_one_key_wait_for_each_other_and_none_is_lost(desk: Desk
     done = await asyncio.gather(*(desk.run(build.build_id) for build in builds))
     assert [build.state for build in done] == [BuildState.SUCCEEDED] * 3
     assert set((await versions(desk)).values()) == {1}
+
+
+def second(number: int) -> str:
+    return f"2025-06-20T{13 + number // 3_600:02d}:{number // 60 % 60:02d}:{number % 60:02d}"
+
+
+async def test_a_refold_that_stops_early_equals_one_from_the_start(desk: Desk) -> None:
+    """Thousands of trips follow the late ones; what was being read of them when the fold stopped is let go."""
+    flat = [
+        f"f{number},ACC,main,ES SEP25,{'BUY' if number % 2 else 'SELL'},1,{6000 + number % 7},,,{second(number)}Z"
+        for number in range(1, 16_001)
+    ]
+    await desk.run((await desk.load(generic(flat))).record.build_id)
+    late = [
+        f"l1,ACC,main,ES SEP25,SELL,2,6010,,,{second(10)}.500Z",
+        f"l2,ACC,main,ES SEP25,BUY,2,6000,,,{second(10)}.600Z",
+    ]
+    ended = await desk.run((await desk.load(generic(late))).record.build_id)
+    assert (ended.state, ended.results[0].version) == (BuildState.SUCCEEDED, 2)
+    assert ended.results[0].round_trips == 8_001
+    stopped_early = await desk.book()
+    await desk.run((await desk.create(mode=BuildMode.FULL)).build_id)
+    assert await desk.book() == stopped_early
+    assert set((await versions(desk)).values()) == {2}

@@ -98,6 +98,22 @@ async def test_a_worker_that_is_told_to_end_leaves_its_chunk_to_another(desk: De
         assert (await desk.ended(build.build_id)).state is BuildState.SUCCEEDED
 
 
+@pytest.mark.faults
+async def test_a_worker_whose_connections_are_cut_goes_on_and_the_build_ends_well(desk: Desk) -> None:
+    await many_fills(desk, fills=100_000)
+    async with worker_process(desk.url) as worker:
+        build = await desk.create()
+        await until(desk, "SELECT count(*) FROM build_keys WHERE state = 'SUCCEEDED'")
+        await desk.plant(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        ended = await desk.ended(build.build_id)
+        assert worker.returncode is None
+    assert (ended.state, ended.keys_done) == (BuildState.SUCCEEDED, 100)
+    assert await desk.value("SELECT max(version) FROM positions") == 1
+
+
 async def test_immediate_work_overtakes_bulk_work(desk: Desk) -> None:
     await many_fills(desk)
     async with worker_process(desk.url):

@@ -8,14 +8,16 @@ from uuid import UUID
 
 import procrastinate
 
-from steelyard.accounting.errors import FenceLost
+from steelyard.accounting.errors import FenceLost, StoreUnavailable
 from steelyard.operations.building import CHUNK_TASK
+from steelyard.telemetry.logs import Log
 
 RunChunk = Callable[[UUID, int], Awaitable[None]]
 CONNECTIONS_MAX = 4
+CONNECT_TIMEOUT_S = 5.0
 
 
-def make_app(url: str, run_chunk: RunChunk) -> procrastinate.App:
+def make_app(url: str, run_chunk: RunChunk, *, log: Log) -> procrastinate.App:
     """An app on a database of ours; `run_chunk` does the work of a job.
 
     A job that is lost or fails is not the engine's to repeat: the sweep looks at the chunks themselves.
@@ -24,6 +26,7 @@ def make_app(url: str, run_chunk: RunChunk) -> procrastinate.App:
         conninfo=url,
         min_size=1,
         max_size=CONNECTIONS_MAX,
+        timeout=CONNECT_TIMEOUT_S,
         kwargs={"application_name": "steelyard-tasks", "options": "-c jit=off"},
     )
     app = procrastinate.App(connector=connector)
@@ -31,9 +34,9 @@ def make_app(url: str, run_chunk: RunChunk) -> procrastinate.App:
     async def build_chunk(*, build_id: str, chunk: int, **_later: Any) -> None:
         try:
             await run_chunk(UUID(build_id), chunk)
-        except FenceLost:
-            # Another worker has taken the chunk over; there is nothing left to do here.
-            return
+        except (FenceLost, StoreUnavailable) as error:
+            # Either another worker has the chunk already, or one gets it once the lease has run out.
+            log.warning("chunk_left", build_id=build_id, chunk=chunk, reason=error.reason)
 
     app.task(name=CHUNK_TASK)(build_chunk)
     return app

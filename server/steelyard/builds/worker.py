@@ -13,11 +13,15 @@ from typing import Any, Protocol
 from uuid import UUID
 
 import procrastinate
+import psycopg
+import psycopg_pool
 
 from steelyard.builds.schedule import BuildSweep, Schedule
 from steelyard.builds.tasks import make_app
 from steelyard.operations.building import BuildPriority
 from steelyard.telemetry.logs import Log, silent_log
+
+_STORE_AWAY = (procrastinate.exceptions.ConnectorException, psycopg.OperationalError, psycopg_pool.PoolTimeout, OSError)
 
 
 class ChunkBuilder(Protocol):
@@ -40,6 +44,8 @@ class WorkerSettings:
     poll_interval_s: float = 0.2
     """Wake-ups get lost now and then; then a job waits no longer than this."""
     sweep_interval_s: float = 1.0
+    reconnect_pause_s: float = 0.5
+    """How long a store that is away is left alone before it is tried again."""
     stop_timeout_s: float = 5.0
     """How long running jobs may take to end once the worker is told to stop."""
 
@@ -53,25 +59,39 @@ async def run_worker(
     stop: asyncio.Event | None = None,
     log: Log | None = None,
 ) -> None:
-    """Works until `stop` is set or the task is cancelled. `url` reaches PostgreSQL directly, not through a pooler that
-    shares sessions. Raises what made a slot or the sweep end."""
-    chosen, stopping = settings or WorkerSettings(), stop or asyncio.Event()
-    app = make_app(url, builder.run_chunk)
+    """Works until `stop` is set or the task is cancelled; a store that is away is waited for. `url` reaches PostgreSQL
+    directly, not through a pooler that shares sessions. Raises what else made one of its parts end."""
+    chosen, stopping, told = settings or WorkerSettings(), stop or asyncio.Event(), log or silent_log()
+    while not stopping.is_set():
+        try:
+            await _work(url, builder=builder, sweep=sweep, settings=chosen, stop=stopping, log=told)
+        except _STORE_AWAY as error:
+            told.warning("worker_waits_for_store", error=str(error))
+        if not stopping.is_set():
+            await _pause(stopping, chosen.reconnect_pause_s)
+
+
+async def _work(
+    url: str, *, builder: ChunkBuilder, sweep: BuildSweep, settings: WorkerSettings, stop: asyncio.Event, log: Log
+) -> None:
+    """Works until one of its parts ends; where the store is away that may be any of them."""
+    app = make_app(url, builder.run_chunk, log=log)
     async with app.open_async():
         schedule = Schedule(
-            sweep,
-            app,
-            interval_s=chosen.sweep_interval_s,
-            stalled_after_s=chosen.stalled_after_s,
-            log=log or silent_log(),
+            sweep, app, interval_s=settings.sweep_interval_s, stalled_after_s=settings.stalled_after_s, log=log
         )
         work = [
-            _slot(app, BuildPriority.IMMEDIATE, slots=chosen.immediate_slots, settings=chosen),
-            _slot(app, BuildPriority.BULK, slots=chosen.bulk_slots, settings=chosen),
+            _slot(app, BuildPriority.IMMEDIATE, slots=settings.immediate_slots, settings=settings),
+            _slot(app, BuildPriority.BULK, slots=settings.bulk_slots, settings=settings),
             schedule.run(),
-            stopping.wait(),
+            stop.wait(),
         ]
         await _until_one_ends(work)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
 
 
 def _slot(

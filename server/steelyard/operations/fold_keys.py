@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -66,6 +66,7 @@ class CheckedBook:
         self._rules = rules
         self._now = clock()
         self._on_entries = on_entries
+        self._readings: list[AsyncGenerator[Sequence[Entry]]] = []
         self.sum = FillSum()
 
     async def last_trip_opened_before(self, key: PositionKey, order: OrderKey) -> RoundTrip | None:
@@ -84,11 +85,20 @@ class CheckedBook:
         """As the book says."""
         return await self._book.last_fill_at(key, before=before)
 
-    async def entries(
+    def entries(
         self, key: PositionKey, *, start: OrderKey | None, inclusive: bool, end: OrderKey | None = None
     ) -> AsyncIterator[Sequence[Entry]]:
         """Batches of checked entries; the next one is fetched while one is being folded."""
-        found = self._book.entries(key, start=start, inclusive=inclusive, end=end)
+        reading = self._checked(self._book.entries(key, start=start, inclusive=inclusive, end=end))
+        self._readings.append(reading)
+        return reading
+
+    async def close(self) -> None:
+        """Ends what a fold that stopped early has left being fetched, so that its connection is free again."""
+        for reading in self._readings:
+            await reading.aclose()
+
+    async def _checked(self, found: AsyncIterator[Sequence[Entry]]) -> AsyncGenerator[Sequence[Entry]]:
         waiting = asyncio.ensure_future(_next(found))
         try:
             while batch := await waiting:
@@ -140,10 +150,12 @@ class KeyFolder:
     async def _fold(self, book: BuildBook, stored: StoredPosition, *, rules: FoldRules, trip_count: int) -> FoldedKey:
         checked = CheckedBook(book, rules, clock=self._clock, on_entries=self._on_entries)
         changed = None if self._is_full or stored.stale is None else (stored.stale.first, stored.stale.last)
-        # A refold only reads; what it reads with is checked.
-        change = await refold_key(
-            cast(BookTransaction, checked), stored=stored, rules=rules, changed=changed, cause=self._cause
-        )
+        try:
+            # A refold only reads; what it reads with is checked.
+            reading = cast(BookTransaction, checked)
+            change = await refold_key(reading, stored=stored, rules=rules, changed=changed, cause=self._cause)
+        finally:
+            await checked.close()
         old, new = await _replaced(book, stored, change=change), _replacing(change)
         check_trips(new)
         check_state(change.state, rules)

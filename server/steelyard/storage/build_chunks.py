@@ -173,9 +173,11 @@ class PostgresLane:
         await self._reader.execute(_LOCK_KEYS, *arrays(sorted(keys), KEY))
         try:
             yield
-        finally:
-            if not self._reader.is_closed():
-                await self._reader.execute("SELECT pg_advisory_unlock_all()")
+        except BaseException:
+            # Whatever it was busy with: the locks go with the connection.
+            self._reader.terminate()
+            raise
+        await self._reader.execute("SELECT pg_advisory_unlock_all()")
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[BuildTransaction]:
@@ -204,13 +206,13 @@ class PostgresChunkSession:
             await remember_numbers(reader)
             try:
                 yield PostgresLane(reader, self._clock)
-            finally:
-                if not reader.is_closed():
-                    await forget_numbers(reader)
-                    await reader.execute(
-                        "SELECT pg_advisory_unlock_all(); RESET lock_timeout; RESET statement_timeout; "
-                        "RESET idle_in_transaction_session_timeout"
-                    )
+            except BaseException:
+                reader.terminate()
+                raise
+            await forget_numbers(reader)
+            await reader.execute(
+                "RESET lock_timeout; RESET statement_timeout; RESET idle_in_transaction_session_timeout"
+            )
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[FencedTransaction]:
