@@ -8,6 +8,7 @@ import secrets
 from datetime import UTC, datetime
 
 from steelyard.accounting.keys import Account
+from steelyard.app.live_side import CachedAnswers, LivePrices
 from steelyard.app.settings import Settings
 from steelyard.builds.progress_feed import ProgressFeed
 from steelyard.builds.worker import WorkerSettings, run_worker
@@ -94,15 +95,24 @@ class Operations:
             patterns=AccountPatterns(time_zone=settings.account_time_zone),
         )
         self.read_fills = ReadFills(FillReads(database), reading)
+        self.prices = LivePrices(settings, database, clock=system_clock)
         self.read_positions = ReadPositions(
-            PositionReads(database), reading, clock=system_clock, stale_after=stale_after
+            PositionReads(database),
+            reading,
+            clock=system_clock,
+            stale_after=stale_after,
+            met_stale=self.prices.met_stale,
         )
         self.read_trips = ReadTrips(TripReads(database), reading)
         self.read_events = ReadEvents(EventReads(database), reading)
-        self.read_portfolio = ReadPortfolio(
-            PortfolioReads(database), reading, clock=system_clock, stale_after=stale_after
+        self.answers = CachedAnswers(
+            settings,
+            database,
+            portfolio=ReadPortfolio(PortfolioReads(database), reading, clock=system_clock, stale_after=stale_after),
+            performance=ReadPerformance(PerformanceReads(database), reading, clock=system_clock),
+            prices=self.prices,
+            clock=system_clock,
         )
-        self.read_performance = ReadPerformance(PerformanceReads(database), reading, clock=system_clock)
         self.apply_marks = ApplyMarks(MarkTable(database), clock=system_clock, stale_after=stale_after)
         self.keep_accounts = KeepAccounts(AccountRecords(database), reading, jitter=jitter)
         self.keep_instruments = KeepInstruments(InstrumentRecords(database), jitter=jitter)
@@ -115,11 +125,14 @@ class Operations:
         """Begins to commit what is recorded and to follow what is watched."""
         self.record_fills.start()
         self.account_tail.start()
+        self.answers.start()
 
     async def close(self) -> None:
         """Commits what still waits; follows no more."""
         await self.record_fills.close()
         await self.account_tail.close()
+        await self.answers.close()
+        await self.prices.close()
 
 
 def servicers(operations: Operations, tokens: PageTokens) -> Services:
@@ -149,8 +162,8 @@ def servicers(operations: Operations, tokens: PageTokens) -> Services:
             tokens=tokens,
             clock=system_clock,
         ),
-        portfolio=PortfolioServicer(read=operations.read_portfolio),
-        performance=PerformanceServicer(read=operations.read_performance),
+        portfolio=PortfolioServicer(read=operations.answers.portfolio),
+        performance=PerformanceServicer(read=operations.answers.performance),
         market=MarketServicer(
             instruments=operations.keep_instruments, marks=operations.apply_marks, tokens=tokens, clock=system_clock
         ),

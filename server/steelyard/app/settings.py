@@ -97,6 +97,19 @@ class Settings(BaseSettings):
     worker_bulk_jobs: Count = 1
     """Chunks of bulk builds that one worker folds at a time; immediate ones have a place of their own."""
 
+    redis_url: SecretStr | None = None
+    """redis://[:password@]host:port/db: answers about portfolios and performance are kept there; none: no cache."""
+    cache_key: Annotated[SecretStr, AfterValidator(_key)] | None = None
+    """With it, only what this service wrote is believed of Redis."""
+    portfolio_cache_s: Seconds = 1.0
+    """How long a cached portfolio may be told, at the most: a newer price shows after this, a commit at once."""
+
+    price_source: Literal["none", "bybit"] = "none"
+    """Who is asked for prices that a read finds stale."""
+    price_source_url: str = ""
+    """Where it is; empty: its own address."""
+    price_source_instruments: str = ""
+    """A regular expression of the instruments it is asked for; empty: those it is known to list."""
     price_staleness_max_s: Count = 300
     account_time_zone: Annotated[str, AfterValidator(_zone)] = "America/Chicago"
     """The zone of accounts that do not exist before their first fill."""

@@ -1,0 +1,105 @@
+"""What makes answers quicker and prices newer, where settings name it: Redis before the store, a source of prices."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from steelyard.accounting.errors import StoreUnavailable
+from steelyard.accounting.keys import InstrumentName
+from steelyard.app.settings import Settings
+from steelyard.cache.redis_cache import RedisCache
+from steelyard.operations.cached_reads import CachedPerformance, CachedPortfolio
+from steelyard.operations.caching import NoCache
+from steelyard.operations.newest_heads import NewestHeads
+from steelyard.operations.ports import Clock
+from steelyard.operations.read_performance import PerformanceAnswers, ReadPerformance
+from steelyard.operations.read_portfolio import PortfolioAnswers, ReadPortfolio
+from steelyard.operations.refresh_marks import RefreshMarks
+from steelyard.prices.sources import PriceSourceSettings, price_source
+from steelyard.storage.change_reads import ChangeReads
+from steelyard.storage.database import Database
+from steelyard.storage.heads import HeadReads
+from steelyard.storage.marks import MarkTable
+
+WARMED_ACCOUNTS = 100
+
+
+class LivePrices:
+    """Refreshes what reads find stale, from the source that settings name."""
+
+    def __init__(self, settings: Settings, database: Database, *, clock: Clock) -> None:
+        self.is_on = settings.price_source != "none"
+        self._source = price_source(
+            PriceSourceSettings(
+                settings.price_source, url=settings.price_source_url, instruments=settings.price_source_instruments
+            )
+        )
+        self._refresh = RefreshMarks(self._source, MarkTable(database), clock=clock, stale_after=settings.stale_after)
+
+    @property
+    def met_stale(self) -> Callable[[Iterable[InstrumentName]], None]:
+        """Told of instruments held at a stale price; returns at once."""
+        return self._refresh.met
+
+    async def close(self) -> None:
+        """Ends refreshes under way and gives up connections."""
+        await self._refresh.close()
+        await self._source.close()
+
+
+class CachedAnswers:
+    """Portfolio and performance: through a cache where Redis is named, else straight from the store."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        *,
+        portfolio: ReadPortfolio,
+        performance: ReadPerformance,
+        prices: LivePrices,
+        clock: Clock,
+    ) -> None:
+        self.portfolio: PortfolioAnswers = portfolio
+        self.performance: PerformanceAnswers = performance
+        self._heads = HeadReads(database)
+        self._redis: RedisCache | None = None
+        self._cached: list[CachedPortfolio | CachedPerformance] = []
+        self._warming: asyncio.Task[None] | None = None
+        if settings.redis_url is None and not prices.is_on:
+            return
+        if settings.redis_url is not None:
+            key = b"" if settings.cache_key is None else settings.cache_key.get_secret_value().encode()
+            url = settings.redis_url.get_secret_value()
+            self._redis = RedisCache(url, epoch=ChangeReads(database).epoch, key=key)
+        cache = self._redis or NoCache()
+        # The newest heads are asked for with every question, so an answer is never older than the last commit.
+        heads = NewestHeads(self._heads, fresh_s=0)
+        ttl_s = settings.portfolio_cache_s
+        cached = CachedPortfolio(portfolio, cache, heads=heads, clock=clock, ttl_s=ttl_s, met_stale=prices.met_stale)
+        figures = CachedPerformance(performance, cache, heads=heads, clock=clock)
+        self.portfolio, self.performance, self._cached = cached, figures, [cached, figures]
+
+    def start(self) -> None:
+        """Reads the portfolios of the accounts that wrote last, so that the first questions find them."""
+        if self._cached:
+            self._warming = asyncio.create_task(self._warm(), name="cache-warming")
+
+    async def _warm(self) -> None:
+        try:
+            accounts = await self._heads.recent_accounts(WARMED_ACCOUNTS)
+        except StoreUnavailable:
+            return
+        for cached in self._cached:
+            if isinstance(cached, CachedPortfolio):
+                await cached.warm(accounts)
+
+    async def close(self) -> None:
+        """Ends what is under way and gives up connections."""
+        if self._warming is not None:
+            self._warming.cancel()
+        for cached in self._cached:
+            await cached.close()
+        if self._redis is not None:
+            await self._redis.close()
