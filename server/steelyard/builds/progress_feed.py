@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from uuid import UUID
 
 from steelyard.accounting.errors import NotFound
@@ -13,7 +14,7 @@ POLL_INTERVAL_S = 0.2
 FIRST_POLL_S = 0.02
 """A build of few entries has ended before the first full interval: the polls begin close together."""
 TELL_INTERVAL_S = 0.25
-"""A watcher is told at most four times a second."""
+"""A watcher is told at most four times a second, but of the end at once."""
 
 
 class _Poll:
@@ -26,6 +27,11 @@ class _Poll:
         self.changed = asyncio.Condition()
         self.turn = 0
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing new can come."""
+        return self.error is not None or (self.latest is not None and self.latest.state.is_terminal)
 
 
 class ProgressFeed:
@@ -53,7 +59,7 @@ class ProgressFeed:
                     is_first, told = told is None, poll.latest
                     yield told
                     if not is_first and not told.state.is_terminal:
-                        await asyncio.sleep(TELL_INTERVAL_S)
+                        await _pause(poll)
         finally:
             self._leave(build_id, poll)
 
@@ -100,6 +106,13 @@ async def _tell(poll: _Poll, build: Build | None) -> None:
         poll.latest = build
         poll.turn += 1
         poll.changed.notify_all()
+
+
+async def _pause(poll: _Poll) -> None:
+    """Lets the interval between two tellings pass; the end cuts it short."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(TELL_INTERVAL_S), poll.changed:
+            await poll.changed.wait_for(lambda: poll.has_ended)
 
 
 async def _next_turn(poll: _Poll, seen: int) -> int:
