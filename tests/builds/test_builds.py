@@ -20,6 +20,7 @@ from steelyard.operations.building import (
     RequestMark,
 )
 from tests.builds.desk import Desk, failed_checks, generic, key, scope
+from tests.builds.oracle_check import oracle_book, stored_book
 
 ROWS = [
     "a1,ACC,main,ES SEP25,BUY,2,6000,1.50,USD,2025-06-20T13:00:00Z",
@@ -120,6 +121,7 @@ async def test_every_way_of_building_ends_in_the_same_book(desk: Desk) -> None:
         receipt = await desk.load(content)
         await desk.run(receipt.record.build_id)
     by_parts = await desk.book()
+    assert await stored_book(desk, "DESK-00002") == await oracle_book(desk, "DESK-00002")
     await desk.plant("TRUNCATE positions, round_trips, lots, checkpoints, position_events")
     await desk.plant(
         "INSERT INTO stale_keys SELECT account, book, instrument, leg, min(executed_at), 0, '!', max(executed_at), 0, "

@@ -12,6 +12,7 @@ import pytest
 from steelyard.app import samples
 from steelyard.operations.building import BuildMode, BuildState
 from tests.builds.desk import Desk
+from tests.builds.oracle_check import oracle_book, stored_book
 
 PROGRAM = Path(__file__).with_name("worker_program.py")
 FILLS = 200_000
@@ -71,6 +72,7 @@ async def test_a_build_whose_worker_is_killed_is_taken_over_and_equals_one_that_
     )
     await desk.run((await desk.create()).build_id)
     assert await desk.book() == resumed
+    assert await stored_book(desk, "DESK-00007") == await oracle_book(desk, "DESK-00007")
 
 
 @pytest.mark.slow
