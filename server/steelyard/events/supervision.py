@@ -86,6 +86,8 @@ async def first_end(*parts: Awaitable[None], lost: asyncio.Future[None]) -> None
 def loss_of(*channels: AbstractChannel) -> asyncio.Future[None]:
     """A future that fails once one of the channels is closed."""
     lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    # Looked at, even where nobody waits any more: channels are closed in the end.
+    lost.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def closed(_: object, error: BaseException | None = None) -> None:
         if not lost.done():
