@@ -15,10 +15,13 @@ from steelyard.accounting.errors import InvalidField, PricesNotFresh, StoreUnava
 from steelyard.accounting.keys import Account, FillId, InstrumentName, PositionKey
 from steelyard.accounting.limits import LimitKind, RiskFigures
 from steelyard.accounting.lots import LotMethod
+from steelyard.accounting.position import FiguresState
 from steelyard.accounting.round_trips import CostMethod
 from steelyard.accounting.what_if import Order
+from steelyard.operations.late_entries import RefoldLimits
 from steelyard.operations.ports import AccountRules
 from steelyard.operations.reading import Freshness
+from steelyard.operations.record_fills import RecordFills
 from steelyard.operations.risk import AccountRisk
 from tests.limits.desk import DESK, LimitDesk, order
 from tests.questions.books import NOW, fill, key
@@ -213,3 +216,21 @@ async def elapsed_ms(desk: LimitDesk, asked: Order, *working: Order) -> float:
     begun = time.perf_counter()
     await desk.check(asked, working=working)
     return (time.perf_counter() - begun) * 1_000
+
+
+async def test_what_waits_for_a_refold_counts_in_quantities_and_is_told(desk: LimitDesk) -> None:
+    await desk.mark(**MARKS)
+    await desk.limit(gross_exposure_max="400", day_loss_max="1")
+    await desk.record(fill("a", "2", "100", minute=1), fill("b", "1", "100", minute=2))
+    writer = RecordFills(
+        desk.ledger, desk.clock, new_accounts=AccountRules(DESK), limits=RefoldLimits(in_batch=0, waiting=0)
+    )
+    writer.start()
+    await writer.record_batch([fill("late", "1", "90")])
+    await writer.close()
+    found = await desk.check(order("1"))
+    outcome, worst = found.what_if.outcome, found.what_if.worst
+    assert found.figures_state is FiguresState.REFOLDING
+    assert (outcome.quantity_before, outcome.quantity_after) == (Decimal(4), Decimal(5))
+    assert (worst.gross_exposure, worst.unrealized_pnl, worst.day.is_complete) == (Decimal(500), Decimal(0), False)
+    assert [check.kind for check in found.would_exceed] == [LimitKind.GROSS_EXPOSURE]

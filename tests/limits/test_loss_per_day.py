@@ -1,5 +1,6 @@
 """The result of a day is that of the fills executed in it, whatever came late, was corrected, or is not folded yet."""
 
+import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,10 +12,11 @@ from functools import partial
 import pytest
 
 from steelyard.accounting.entries import Fill
-from steelyard.accounting.keys import PositionKey
+from steelyard.accounting.keys import Account, PositionKey
 from steelyard.accounting.limits import LimitState
 from steelyard.accounting.lots import LotMethod
 from steelyard.accounting.round_trips import CostMethod
+from steelyard.operations import day_results
 from steelyard.operations.ports import AccountRules
 from steelyard.operations.risk import account_risk
 from tests.limits.desk import DESK, LimitDesk
@@ -207,3 +209,40 @@ async def test_a_snapshot_older_than_what_is_kept_is_answered_for_its_own_moment
         assert Fraction(risk.figures["USDT"].day.net_realized) == naive(before)
     await assert_day(desk, [*before, late])
     assert desk.now == NOW
+
+
+async def test_many_who_ask_at_once_while_fills_arrive_are_all_answered_for_some_commit(desk: LimitDesk) -> None:
+    chance = random.Random(11)
+    await desk.limit(day_loss_max="5")
+    fills = random_fills(chance, 80, of=KEYS[:1])
+    rules = AccountRules(DESK)
+    await desk.record(*fills[:20], rules=rules)
+    legal = {naive(fills[:count]) for count in range(20, 81, 10)}
+
+    async def write() -> None:
+        for start in range(20, 80, 10):
+            await desk.record(*fills[start : start + 10], rules=rules)
+
+    async def ask() -> list[Fraction]:
+        return [Fraction((await desk.day())[0]) for _ in range(10)]
+
+    answers = await asyncio.gather(ask(), ask(), ask(), write())
+    assert {figure for found in answers if found for figure in found} <= legal
+    await assert_day(desk, fills)
+
+
+async def test_openings_are_kept_for_so_many_accounts_and_the_others_are_folded_again(
+    desk: LimitDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(day_results, "ACCOUNTS_MAX", 1)
+    monkeypatch.setattr(day_results, "CATCH_UP_MAX", 1)
+    other = Account("other")
+    mine, theirs = ([fill(f"{name}1", "1", "100", of=key(account=name), at=at(-5))] for name in (DESK, other))
+    for account in (DESK, other):
+        await desk.limit(account=account, day_loss_max="5")
+    for number in range(1, 4):
+        mine.append(fill(f"m{number}", "-1", str(100 - number), at=at(number)))
+        theirs.append(fill(f"t{number}", "-1", "99", of=key(account=other), at=at(number)))
+        await desk.record(*mine, *theirs)
+        assert Fraction((await desk.day())[0]) == naive(mine)
+        assert Fraction((await desk.day(account=other))[0]) == naive(theirs)
