@@ -14,6 +14,7 @@ from steelyard.accounting.errors import VersionMismatch
 from steelyard.accounting.fold import Checkpoint
 from steelyard.accounting.instruments import Instrument
 from steelyard.accounting.keys import Account, FillId, InstrumentName, OrderKey, PositionKey
+from steelyard.accounting.lots import Lot
 from steelyard.accounting.position import EMPTY, FoldState
 from steelyard.accounting.round_trips import RoundTrip
 from steelyard.operations.ports import (
@@ -41,6 +42,7 @@ from steelyard.storage import (
 from steelyard.storage.account_log import advance_heads
 from steelyard.storage.bulk import arrays, unnested
 from steelyard.storage.database import Connection, Database
+from steelyard.storage.known_lots import Identity, KnownLots, identity_of
 
 _EVENTS = f"""
 INSERT INTO position_events
@@ -60,10 +62,13 @@ class PostgresTransaction:
         clock: Clock,
         *,
         cause: str,
+        known_lots: KnownLots | None = None,
         is_publishing: bool = False,
         trace_id: str | None = None,
     ) -> None:
         """`is_publishing`: what changes is put into the outbox as well."""
+        self._known_lots = known_lots or KnownLots()
+        self._written: list[tuple[PositionKey, Identity, tuple[Lot, ...]]] = []
         self.connection = connection
         self._outbox = outbox.OutboxRows(trace_id) if is_publishing else None
         self.commit_id = secrets.randbits(62)
@@ -101,9 +106,13 @@ class PostgresTransaction:
         wanted = sorted(set(keys))
         found = await positions.find_positions(self.connection, wanted, is_locking=is_locking)
         held = [key for key, stored in found.items() if stored.state.quantity]
-        if held:
-            lots = await round_trips.read_lots(self.connection, held)
-            found = {key: positions.with_lots(stored, lots.get(key, ())) for key, stored in found.items()}
+        lots = {
+            key: self._known_lots.of(key, identity_of(found[key].state, version=found[key].version)) for key in held
+        }
+        unknown = [key for key, known in lots.items() if known is None]
+        if unknown:
+            lots.update(await round_trips.read_lots(self.connection, unknown))
+        found.update({key: positions.with_lots(found[key], lots[key] or ()) for key in held})
         self._before.update({key: stored.state for key, stored in found.items()})
         return found
 
@@ -147,6 +156,9 @@ class PostgresTransaction:
         if unparked:
             await venue_reports.unpark(self.connection, unparked, commit_id=self.commit_id)
         for change in ordered:
+            self._written.append(
+                (change.key, identity_of(change.state, version=change.expected_version + 1), change.state.lots)
+            )
             before = self._before.get(change.key, EMPTY)
             self._events.append(positions.event_values(change, was_open=bool(before.quantity)))
             self._touched.add(change.key.account)
@@ -184,6 +196,10 @@ class PostgresTransaction:
     async def touch(self, accounts: Iterable[Account]) -> None:
         self._touched.update(accounts)
 
+    def committed(self) -> None:
+        """Remembers what this transaction has written, once it counts."""
+        self._known_lots.keep(self._written)
+
     async def finish(self) -> None:
         """The last statements before COMMIT: heads in account order, then the events stamped with them."""
         seqs = await advance_heads(self.connection, self._touched, commit_id=self.commit_id, cause=self._cause)
@@ -201,12 +217,20 @@ class PostgresLedger:
         self._database = database
         self._clock = clock
         self._is_publishing = is_publishing
+        self._known_lots = KnownLots()
 
     @asynccontextmanager
     async def transaction(self, *, cause: str, is_read_only: bool = False) -> AsyncIterator[PostgresTransaction]:
         """A READ COMMITTED transaction that advances the heads last, or a REPEATABLE READ snapshot."""
         opened = self._database.read() if is_read_only else self._database.write()
         async with opened as connection:
-            transaction = PostgresTransaction(connection, self._clock, cause=cause, is_publishing=self._is_publishing)
+            transaction = PostgresTransaction(
+                connection,
+                self._clock,
+                cause=cause,
+                known_lots=self._known_lots,
+                is_publishing=self._is_publishing,
+            )
             yield transaction
             await transaction.finish()
+        transaction.committed()
