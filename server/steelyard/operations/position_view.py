@@ -29,6 +29,21 @@ class Detail(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VenueFigures:
+    """What the venue itself last said of a position; None where it did not say. Never added to figures of fills."""
+
+    quantity: Decimal | None
+    """Signed."""
+    average_price: Decimal | None
+    unrealized_pnl: Decimal | None
+    realized_pnl: Decimal | None
+    """Cumulative, all-time for the instrument."""
+    reported_at: datetime | None
+    """The newest report's own time."""
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PositionRow:
     """A position as it is stored, with the instrument, account and mark that give its numbers meaning."""
 
@@ -61,6 +76,8 @@ class PositionRow:
     notes: str | None = None
     annotation_version: int = 0
     mark: Mark | None = None
+    venue: VenueFigures | None = None
+    """Left out in BASIC detail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,14 @@ from steelyard.accounting.lots import Lot
 from steelyard.accounting.marks import Mark, MarkState
 from steelyard.accounting.position import FiguresState
 from steelyard.accounting.round_trips import CostMethod, Direction
-from steelyard.operations.position_view import Detail, MethodFigures, PositionFeatures, PositionRow, PositionView
+from steelyard.operations.position_view import (
+    Detail,
+    MethodFigures,
+    PositionFeatures,
+    PositionRow,
+    PositionView,
+    VenueFigures,
+)
 from steelyard.operations.read_events import PositionEvent
 from steelyard.rpc import encode
 from steelyard.v1 import market_pb2, position_pb2, round_trip_pb2
@@ -38,6 +45,7 @@ CAUSES: Mapping[str, position_pb2.PositionEventCause.ValueType] = {
     "fill": position_pb2.POSITION_EVENT_CAUSE_FILL,
     "correction": position_pb2.POSITION_EVENT_CAUSE_FILL,
     "adjustment": position_pb2.POSITION_EVENT_CAUSE_ADJUSTMENT,
+    "venue": position_pb2.POSITION_EVENT_CAUSE_ADJUSTMENT,
     "build": position_pb2.POSITION_EVENT_CAUSE_BUILD,
     "refold": position_pb2.POSITION_EVENT_CAUSE_REFOLD,
     "rollback": position_pb2.POSITION_EVENT_CAUSE_ROLLBACK,
@@ -130,6 +138,19 @@ def _add_full(told: position_pb2.Position, view: PositionView) -> None:
     cycle = _cycle(view.row)
     if cycle is not None:
         told.cycle.CopyFrom(cycle)
+    if view.row.venue is not None:
+        told.venue.CopyFrom(_venue(view.row.venue))
+
+
+def _venue(said: VenueFigures) -> position_pb2.VenueFigures:
+    return position_pb2.VenueFigures(
+        quantity=encode.optional_decimal(said.quantity),
+        average_price=encode.optional_decimal(said.average_price),
+        unrealized_pnl=encode.optional_decimal(said.unrealized_pnl),
+        realized_pnl=encode.optional_decimal(said.realized_pnl),
+        reported_at=encode.optional_timestamp(said.reported_at),
+        source=said.source,
+    )
 
 
 def _method(figures: MethodFigures) -> position_pb2.MethodFigures:

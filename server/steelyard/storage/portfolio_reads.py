@@ -19,7 +19,7 @@ from steelyard.operations.reading import Snapshot
 from steelyard.storage.account_log import read_heads
 from steelyard.storage.compiled import NAMES, Compiled
 from steelyard.storage.database import Connection, Database
-from steelyard.storage.position_rows import CONTEXT, HELD, KEY_COLUMNS, MARK, RECORD, TRIP, P, joined, row_of
+from steelyard.storage.position_rows import CONTEXT, FULL, HELD, KEY_COLUMNS, MARK, RECORD, P, joined, row_of
 from steelyard.storage.tables import instruments, marks, positions
 
 
@@ -100,7 +100,7 @@ def _portfolio(*extra: ColumnElement[Any], is_filtered_by_account: bool, is_filt
 
 _PORTFOLIOS = {
     (has_trip, by_account, by_instrument): _portfolio(
-        *((TRIP,) if has_trip else ()), is_filtered_by_account=by_account, is_filtered_by_instrument=by_instrument
+        *(FULL if has_trip else ()), is_filtered_by_account=by_account, is_filtered_by_instrument=by_instrument
     )
     for has_trip in (False, True)
     for by_account in (False, True)

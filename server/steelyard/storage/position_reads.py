@@ -21,7 +21,7 @@ from steelyard.storage.portfolio_reads import (
     exposures_of_rows,
     read_exposures,
 )
-from steelyard.storage.position_rows import CONTEXT, HELD, KEY_COLUMNS, TRIP, P, joined, row_of
+from steelyard.storage.position_rows import CONTEXT, FULL, HELD, KEY_COLUMNS, P, joined, row_of
 from steelyard.storage.tables import positions
 
 
@@ -40,8 +40,8 @@ def _by_keys(*extra: ColumnElement[Any]) -> Compiled:
 
 
 _BASIC = _by_keys()
-_FULL = _by_keys(TRIP)
-_ONE_FULL = _by_keys(TRIP, exposure_beside())
+_FULL = _by_keys(*FULL)
+_ONE_FULL = _by_keys(*FULL, exposure_beside())
 
 
 class PositionReads:
@@ -86,7 +86,7 @@ class PositionReads:
     ) -> Snapshot[tuple[Page[PositionRow], Exposures]]:
         """A page of positions in key order."""
         is_full = detail is Detail.FULL
-        statement = filtered(select(*CONTEXT, *((TRIP,) if is_full else ())).select_from(joined()), wanted)
+        statement = filtered(select(*CONTEXT, *(FULL if is_full else ())).select_from(joined()), wanted)
         if after is not None:
             statement = statement.where(tuple_(*KEY_COLUMNS) > tuple_(*after))
         statement = statement.order_by(*KEY_COLUMNS).limit(size + 1)

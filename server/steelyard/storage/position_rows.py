@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause
+from sqlalchemy import ColumnElement, FromClause, Text, cast, func, select
 
 from steelyard.accounting.instruments import Instrument, InstrumentKind, PriceRule
 from steelyard.accounting.keys import Leg, PositionKey
 from steelyard.accounting.marks import Mark
 from steelyard.accounting.position import FiguresState
 from steelyard.accounting.round_trips import CostMethod
-from steelyard.operations.position_view import PositionRow
+from steelyard.operations.position_view import PositionRow, VenueFigures
 from steelyard.storage.codec import SUMS, sums_of, trip_of_json
 from steelyard.storage.compiled import Row
-from steelyard.storage.tables import accounts, instruments, marks, positions
+from steelyard.storage.tables import accounts, instruments, marks, positions, venue_reports
 
 P, RECORD, RULES, MARK = positions.c, instruments.c, accounts.c, marks.c
 KEY_COLUMNS = (P.account, P.book, P.instrument, P.leg)
@@ -40,6 +42,22 @@ CONTEXT: tuple[ColumnElement[Any], ...] = (
 )
 """All that a position row is made of, but its trip."""
 TRIP = P.trip
+_SAID = venue_reports.c
+VENUE = (
+    select(
+        func.json_build_array(
+            *(cast(_SAID[name], Text) for name in ("quantity", "average_price", "unrealized_pnl", "realized_pnl")),
+            _SAID.reported_at,
+            _SAID.source,
+        ).cast(Text)
+    )
+    .where(*(_SAID[column.name] == column for column in KEY_COLUMNS))
+    .scalar_subquery()
+    .label("venue")
+)
+"""What the venue last said, as JSON text."""
+FULL = (TRIP, VENUE)
+"""What the full view needs besides `CONTEXT`."""
 
 
 def joined(start: FromClause = positions) -> FromClause:
@@ -87,4 +105,20 @@ def row_of(row: Row, *, has_trip: bool) -> PositionRow:
         notes=row["notes"],
         annotation_version=row["annotation_version"],
         mark=Mark(row["mark_price"], row["marked_at"], row["mark_source"]) if has_mark else None,
+        venue=_venue(row.get("venue")) if has_trip else None,
+    )
+
+
+def _venue(text: str | None) -> VenueFigures | None:
+    if text is None:
+        return None
+    *numbers, reported_at, source = json.loads(text)
+    quantity, average, unrealized, realized = (None if number is None else Decimal(number) for number in numbers)
+    return VenueFigures(
+        quantity=quantity,
+        average_price=average,
+        unrealized_pnl=unrealized,
+        realized_pnl=realized,
+        reported_at=None if reported_at is None else datetime.fromisoformat(reported_at),
+        source=source,
     )
