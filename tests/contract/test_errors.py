@@ -24,7 +24,7 @@ FOLLOWS_FROM = {
     "RESUME_TOKEN_EXPIRED": {"resume_token"},
     "NOT_YET_VISIBLE": {"min_commit"},
     "REQUEST_ID_REUSED": {"request_id"},
-    "VERSION_MISMATCH": {"expected_version", "expected_revision"},
+    "VERSION_MISMATCH": {"expected_version", "expected_revision", "annotation_etag"},
     "LEG_OVERRUN": {"reject_overrun"},
 }
 every_method = pytest.mark.parametrize("method", methods(), ids=lambda method: method.name)

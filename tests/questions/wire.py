@@ -9,6 +9,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from steelyard.operations.account_tail import AccountTail
+from steelyard.operations.annotate_positions import AnnotatePositions
 from steelyard.operations.watch_positions import WatchPositions
 from steelyard.rpc.admin_servicer import AdminServicer
 from steelyard.rpc.market_servicer import MarketServicer
@@ -18,6 +19,7 @@ from steelyard.rpc.portfolio_servicer import PortfolioServicer
 from steelyard.rpc.position_servicer import PositionServicer
 from steelyard.rpc.server import GrpcServer, ServerSettings, Services
 from steelyard.rpc.status import DETAILS_TRAILER
+from steelyard.storage.annotations import PositionAnnotations
 from steelyard.storage.change_reads import ChangeReads
 from steelyard.telemetry.logs import json_log
 from steelyard.v1 import (
@@ -61,7 +63,9 @@ def services(book: Book) -> Services:
             trips=book.trips,
             events=book.events,
             watch=WatchPositions(changes, AccountTail(changes), clock=book.clock),
+            annotate=AnnotatePositions(PositionAnnotations(book.database), jitter=lambda: 0.5),
             tokens=tokens,
+            clock=book.clock,
         ),
         portfolio=PortfolioServicer(read=book.portfolio),
         performance=PerformanceServicer(read=book.performance),

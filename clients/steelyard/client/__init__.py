@@ -62,6 +62,7 @@ from steelyard.client.market_calls import (
     MarksReport,
 )
 from steelyard.client.position_calls import (
+    Annotated,
     PositionsFound,
     RoundTripDetail,
 )
@@ -82,6 +83,7 @@ from steelyard.client.records import (
     MarkState,
     MethodFigures,
     Position,
+    PositionAnnotations,
     PositionEvent,
     PositionEventCause,
     PositionFeatures,
@@ -148,6 +150,7 @@ __all__ = [
     "Adjustment",
     "AdjustmentKind",
     "AdjustmentReceipt",
+    "Annotated",
     "BatchAnswer",
     "BatchOutcome",
     "Build",
@@ -216,6 +219,7 @@ __all__ = [
     "Portfolio",
     "PortfolioGroup",
     "Position",
+    "PositionAnnotations",
     "PositionChange",
     "PositionChangeKind",
     "PositionEvent",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 
-from steelyard.client.caller import Caller, Commits
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from steelyard.client.caller import Caller, Commits, new_request_id
 from steelyard.client.records import (
     Direction,
     ExecutionPair,
@@ -16,6 +18,7 @@ from steelyard.client.records import (
     Leg,
     Lot,
     Position,
+    PositionAnnotations,
     PositionEvent,
     PositionKey,
     PositionMode,
@@ -44,6 +47,14 @@ class RoundTripDetail:
     relations: tuple[FillInTrip, ...]
     execution_pairs: tuple[ExecutionPair, ...]
     truncated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotated:
+    """Labels and notes as a write left them."""
+
+    annotations: PositionAnnotations
+    replayed: bool
 
 
 class PositionCalls(Caller):
@@ -127,6 +138,30 @@ class PositionCalls(Caller):
         )
         set_word(request, "view", word=view)
         return record_of(PositionsFound, await self._ask(self._positions.BatchGetPositions, request))
+
+    async def update_position(
+        self,
+        key: PositionKey,
+        *,
+        labels: Mapping[str, str] | None = None,
+        notes: str | None = None,
+        annotation_etag: str = "",
+        request_id: str | None = None,
+    ) -> Annotated:
+        """Writes labels, notes or both: None keeps what there is, empty takes away. The position's version stays.
+
+        Raises `VersionMismatch` unless labels and notes are those of `annotation_etag`, where one is given.
+        """
+        paths = [name for name, value in (("labels", labels), ("notes", notes)) if value is not None]
+        request = position_service_pb2.UpdatePositionRequest(
+            request_id=new_request_id(request_id),
+            key=message_of(common_pb2.PositionKey, key),
+            update_mask=FieldMask(paths=paths),
+            labels=labels,
+            notes=notes or "",
+            annotation_etag=annotation_etag,
+        )
+        return record_of(Annotated, await self._write(self._positions.UpdatePosition, request))
 
     def list_lots(
         self,

@@ -278,6 +278,16 @@ class Position:
     etag: str
     labels: dict[str, str]
     annotation_etag: str
+    notes: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PositionAnnotations:
+    """What people say about a position; it never steps the position's version."""
+
+    labels: dict[str, str]
+    notes: str | None
+    annotation_etag: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

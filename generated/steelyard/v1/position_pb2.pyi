@@ -473,6 +473,7 @@ class Position(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     ANNOTATION_ETAG_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`accounts/{account}/books/{book}/instruments/{instrument}/legs/{leg}`, each part percent-encoded."""
     account: _builtins.str
@@ -529,6 +530,8 @@ class Position(_message.Message):
     """The version as text (`"v42"`), for `etag` fields."""
     annotation_etag: _builtins.str
     """Changes whenever labels or notes do."""
+    notes: _builtins.str
+    """What people want to remember of it. Unset: nothing."""
     @_builtins.property
     def unvalued_fees(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Fees in other currencies whose value is unknown: currency to amount in that currency."""
@@ -629,10 +632,11 @@ class Position(_message.Message):
         etag: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         annotation_etag: _builtins.str = ...,
+        notes: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_average_price", b"_average_price", "_closed_at", b"_closed_at", "_cycle", b"_cycle", "_exposure", b"_exposure", "_last_fill_at", b"_last_fill_at", "_last_snapshot_at", b"_last_snapshot_at", "_notional", b"_notional", "_opened_at", b"_opened_at", "_total_pnl", b"_total_pnl", "_unrealized_pnl", b"_unrealized_pnl", "_venue", b"_venue", "average", b"average", "average_price", b"average_price", "closed_at", b"closed_at", "created_at", b"created_at", "cycle", b"cycle", "exposure", b"exposure", "features", b"features", "last_fill_at", b"last_fill_at", "last_snapshot_at", b"last_snapshot_at", "lots", b"lots", "mark", b"mark", "notional", b"notional", "opened_at", b"opened_at", "total_pnl", b"total_pnl", "unrealized_pnl", b"unrealized_pnl", "updated_at", b"updated_at", "venue", b"venue"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_average_price", b"_average_price", "_closed_at", b"_closed_at", "_cycle", b"_cycle", "_exposure", b"_exposure", "_last_fill_at", b"_last_fill_at", "_last_snapshot_at", b"_last_snapshot_at", "_notes", b"_notes", "_notional", b"_notional", "_opened_at", b"_opened_at", "_total_pnl", b"_total_pnl", "_unrealized_pnl", b"_unrealized_pnl", "_venue", b"_venue", "average", b"average", "average_price", b"average_price", "closed_at", b"closed_at", "created_at", b"created_at", "cycle", b"cycle", "exposure", b"exposure", "features", b"features", "last_fill_at", b"last_fill_at", "last_snapshot_at", b"last_snapshot_at", "lots", b"lots", "mark", b"mark", "notes", b"notes", "notional", b"notional", "opened_at", b"opened_at", "total_pnl", b"total_pnl", "unrealized_pnl", b"unrealized_pnl", "updated_at", b"updated_at", "venue", b"venue"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average_price", b"_average_price", "_closed_at", b"_closed_at", "_cycle", b"_cycle", "_exposure", b"_exposure", "_last_fill_at", b"_last_fill_at", "_last_snapshot_at", b"_last_snapshot_at", "_notional", b"_notional", "_opened_at", b"_opened_at", "_total_pnl", b"_total_pnl", "_unrealized_pnl", b"_unrealized_pnl", "_venue", b"_venue", "account", b"account", "annotation_etag", b"annotation_etag", "average", b"average", "average_price", b"average_price", "book", b"book", "closed_at", b"closed_at", "cost", b"cost", "created_at", b"created_at", "cycle", b"cycle", "etag", b"etag", "exposure", b"exposure", "features", b"features", "fees", b"fees", "fees_complete", b"fees_complete", "figures_state", b"figures_state", "fill_count", b"fill_count", "funding", b"funding", "gross_realized_pnl", b"gross_realized_pnl", "instrument", b"instrument", "labels", b"labels", "last_fill_at", b"last_fill_at", "last_snapshot_at", b"last_snapshot_at", "leg", b"leg", "lots", b"lots", "mark", b"mark", "mode", b"mode", "name", b"name", "net_realized_pnl", b"net_realized_pnl", "notional", b"notional", "opened_at", b"opened_at", "quantity", b"quantity", "realized_pnl", b"realized_pnl", "settle_currency", b"settle_currency", "side", b"side", "total_pnl", b"total_pnl", "unmatched_quantity", b"unmatched_quantity", "unrealized_pnl", b"unrealized_pnl", "unvalued_fees", b"unvalued_fees", "updated_at", b"updated_at", "venue", b"venue", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average_price", b"_average_price", "_closed_at", b"_closed_at", "_cycle", b"_cycle", "_exposure", b"_exposure", "_last_fill_at", b"_last_fill_at", "_last_snapshot_at", b"_last_snapshot_at", "_notes", b"_notes", "_notional", b"_notional", "_opened_at", b"_opened_at", "_total_pnl", b"_total_pnl", "_unrealized_pnl", b"_unrealized_pnl", "_venue", b"_venue", "account", b"account", "annotation_etag", b"annotation_etag", "average", b"average", "average_price", b"average_price", "book", b"book", "closed_at", b"closed_at", "cost", b"cost", "created_at", b"created_at", "cycle", b"cycle", "etag", b"etag", "exposure", b"exposure", "features", b"features", "fees", b"fees", "fees_complete", b"fees_complete", "figures_state", b"figures_state", "fill_count", b"fill_count", "funding", b"funding", "gross_realized_pnl", b"gross_realized_pnl", "instrument", b"instrument", "labels", b"labels", "last_fill_at", b"last_fill_at", "last_snapshot_at", b"last_snapshot_at", "leg", b"leg", "lots", b"lots", "mark", b"mark", "mode", b"mode", "name", b"name", "net_realized_pnl", b"net_realized_pnl", "notes", b"notes", "notional", b"notional", "opened_at", b"opened_at", "quantity", b"quantity", "realized_pnl", b"realized_pnl", "settle_currency", b"settle_currency", "side", b"side", "total_pnl", b"total_pnl", "unmatched_quantity", b"unmatched_quantity", "unrealized_pnl", b"unrealized_pnl", "unvalued_fees", b"unvalued_fees", "updated_at", b"updated_at", "venue", b"venue", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__average_price: _TypeAlias = _typing.Literal["average_price"]  # noqa: Y015
     _WhichOneofArgType__average_price: _TypeAlias = _typing.Literal["_average_price", b"_average_price"]  # noqa: Y015
@@ -646,6 +650,8 @@ class Position(_message.Message):
     _WhichOneofArgType__last_fill_at: _TypeAlias = _typing.Literal["_last_fill_at", b"_last_fill_at"]  # noqa: Y015
     _WhichOneofReturnType__last_snapshot_at: _TypeAlias = _typing.Literal["last_snapshot_at"]  # noqa: Y015
     _WhichOneofArgType__last_snapshot_at: _TypeAlias = _typing.Literal["_last_snapshot_at", b"_last_snapshot_at"]  # noqa: Y015
+    _WhichOneofReturnType__notes: _TypeAlias = _typing.Literal["notes"]  # noqa: Y015
+    _WhichOneofArgType__notes: _TypeAlias = _typing.Literal["_notes", b"_notes"]  # noqa: Y015
     _WhichOneofReturnType__notional: _TypeAlias = _typing.Literal["notional"]  # noqa: Y015
     _WhichOneofArgType__notional: _TypeAlias = _typing.Literal["_notional", b"_notional"]  # noqa: Y015
     _WhichOneofReturnType__opened_at: _TypeAlias = _typing.Literal["opened_at"]  # noqa: Y015
@@ -669,6 +675,8 @@ class Position(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_snapshot_at) -> _WhichOneofReturnType__last_snapshot_at | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__notes) -> _WhichOneofReturnType__notes | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__notional) -> _WhichOneofReturnType__notional | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__opened_at) -> _WhichOneofReturnType__opened_at | None: ...
@@ -680,6 +688,60 @@ class Position(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__venue) -> _WhichOneofReturnType__venue | None: ...
 
 Global___Position: _TypeAlias = Position  # noqa: Y015
+
+@_typing.final
+class PositionAnnotations(_message.Message):
+    """What people say about a position; it never steps the position's version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    LABELS_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    ANNOTATION_ETAG_FIELD_NUMBER: _builtins.int
+    notes: _builtins.str
+    """What they want to remember. Unset: nothing."""
+    annotation_etag: _builtins.str
+    """Changes whenever labels or notes do (`"v3"`)."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The labels, name to value."""
+
+    def __init__(
+        self,
+        *,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        notes: _builtins.str | None = ...,
+        annotation_etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_notes", b"_notes", "notes", b"notes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_notes", b"_notes", "annotation_etag", b"annotation_etag", "labels", b"labels", "notes", b"notes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__notes: _TypeAlias = _typing.Literal["notes"]  # noqa: Y015
+    _WhichOneofArgType__notes: _TypeAlias = _typing.Literal["_notes", b"_notes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__notes) -> _WhichOneofReturnType__notes | None: ...
+
+Global___PositionAnnotations: _TypeAlias = PositionAnnotations  # noqa: Y015
 
 @_typing.final
 class Lot(_message.Message):

@@ -25,6 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from steelyard.v1 import common_pb2 as steelyard_dot_v1_dot_common__pb2
 from steelyard.v1 import options_pb2 as steelyard_dot_v1_dot_options__pb2
@@ -32,7 +33,7 @@ from steelyard.v1 import position_pb2 as steelyard_dot_v1_dot_position__pb2
 from steelyard.v1 import round_trip_pb2 as steelyard_dot_v1_dot_round__trip__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#steelyard/v1/position_service.proto\x12\x0csteelyard.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19steelyard/v1/common.proto\x1a\x1asteelyard/v1/options.proto\x1a\x1bsteelyard/v1/position.proto\x1a\x1dsteelyard/v1/round_trip.proto\"\xc7\x01\n\x12GetPositionRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x62ook\x18\x02 \x01(\t\x12\x18\n\ninstrument\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1e\n\x03leg\x18\x04 \x01(\x0e\x32\x11.steelyard.v1.Leg\x12(\n\x04view\x18\x05 \x01(\x0e\x32\x1a.steelyard.v1.PositionView\x12(\n\nmin_commit\x18\x06 \x03(\x0b\x32\x14.steelyard.v1.Commit\"m\n\x13GetPositionResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12(\n\x08position\x18\x02 \x01(\x0b\x32\x16.steelyard.v1.Position\"\xa4\x03\n\x14ListPositionsRequest\x12\x10\n\x08\x61\x63\x63ounts\x18\x01 \x03(\t\x12\x0c\n\x04\x62ook\x18\x02 \x01(\t\x12\x12\n\ninstrument\x18\x03 \x01(\t\x12(\n\x04mode\x18\x04 \x01(\x0e\x32\x1a.steelyard.v1.PositionMode\x12\x1e\n\x03leg\x18\x05 \x01(\x0e\x32\x11.steelyard.v1.Leg\x12(\n\x04side\x18\x06 \x01(\x0e\x32\x1a.steelyard.v1.PositionSide\x12\x15\n\x08size_min\x18\x07 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08size_max\x18\x08 \x01(\tH\x01\x88\x01\x01\x12\x11\n\topen_only\x18\t \x01(\x08\x12\x0e\n\x06labels\x18\n \x03(\t\x12(\n\x04view\x18\x0b \x01(\x0e\x32\x1a.steelyard.v1.PositionView\x12\x11\n\tpage_size\x18\x0c \x01(\x05\x12\x12\n\npage_token\x18\r \x01(\t\x12(\n\nmin_commit\x18\x0e \x03(\x0b\x32\x14.steelyard.v1.CommitB\x0b\n\t_size_minB\x0b\n\t_size_max\"\x89\x01\n\x15ListPositionsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12)\n\tpositions\x18\x02 \x03(\x0b\x32\x16.steelyard.v1.Position\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x9d\x01\n\x18\x42\x61tchGetPositionsRequest\x12-\n\x04keys\x18\x01 \x03(\x0b\x32\x19.steelyard.v1.PositionKeyB\x04\xe2\x41\x01\x02\x12(\n\x04view\x18\x02 \x01(\x0e\x32\x1a.steelyard.v1.PositionView\x12(\n\nmin_commit\x18\x03 \x03(\x0b\x32\x14.steelyard.v1.Commit\"\xa0\x01\n\x19\x42\x61tchGetPositionsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12)\n\tpositions\x18\x02 \x03(\x0b\x32\x16.steelyard.v1.Position\x12*\n\x07missing\x18\x03 \x03(\x0b\x32\x19.steelyard.v1.PositionKey\"\xc1\x01\n\x0fListLotsRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x62ook\x18\x02 \x01(\t\x12\x18\n\ninstrument\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1e\n\x03leg\x18\x04 \x01(\x0e\x32\x11.steelyard.v1.Leg\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12(\n\nmin_commit\x18\x07 \x03(\x0b\x32\x14.steelyard.v1.Commit\"z\n\x10ListLotsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x1f\n\x04lots\x18\x02 \x03(\x0b\x32\x11.steelyard.v1.Lot\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xfe\x02\n\x15ListRoundTripsRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x62ook\x18\x02 \x01(\t\x12\x12\n\ninstrument\x18\x03 \x01(\t\x12\x1e\n\x03leg\x18\x04 \x01(\x0e\x32\x11.steelyard.v1.Leg\x12*\n\tdirection\x18\x05 \x01(\x0e\x32\x17.steelyard.v1.Direction\x12+\n\x05state\x18\x06 \x01(\x0e\x32\x1c.steelyard.v1.RoundTripState\x12/\n\x0b\x63losed_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rclosed_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\t \x01(\x05\x12\x12\n\npage_token\x18\n \x01(\t\x12(\n\nmin_commit\x18\x0b \x03(\x0b\x32\x14.steelyard.v1.Commit\"\x8d\x01\n\x16ListRoundTripsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12,\n\x0bround_trips\x18\x02 \x03(\x0b\x32\x17.steelyard.v1.RoundTrip\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"m\n\x13GetRoundTripRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07trip_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12(\n\nmin_commit\x18\x03 \x03(\x0b\x32\x14.steelyard.v1.Commit\"\xe7\x01\n\x14GetRoundTripResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12+\n\nround_trip\x18\x02 \x01(\x0b\x32\x17.steelyard.v1.RoundTrip\x12+\n\trelations\x18\x03 \x03(\x0b\x32\x18.steelyard.v1.FillInTrip\x12\x34\n\x0f\x65xecution_pairs\x18\x04 \x03(\x0b\x32\x1b.steelyard.v1.ExecutionPair\x12\x11\n\ttruncated\x18\x05 \x01(\x08\"\xf9\x01\n\x19ListPositionEventsRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x62ook\x18\x02 \x01(\t\x12\x18\n\ninstrument\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1e\n\x03leg\x18\x04 \x01(\x0e\x32\x11.steelyard.v1.Leg\x12\x14\n\x0cversion_from\x18\x05 \x01(\x03\x12\x16\n\x0eversion_before\x18\x06 \x01(\x03\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\x12(\n\nmin_commit\x18\t \x03(\x0b\x32\x14.steelyard.v1.Commit\"\x90\x01\n\x1aListPositionEventsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12+\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1b.steelyard.v1.PositionEvent\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xed\x01\n\x15WatchPositionsRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x62ook\x18\x02 \x01(\t\x12\x13\n\x0binstruments\x18\x03 \x03(\t\x12\x14\n\x0cresume_token\x18\x04 \x01(\t\x12/\n\x0cmin_interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\theartbeat\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x04mode\x18\x07 \x01(\x0e\x32\x17.steelyard.v1.WatchMode\"\xa2\x03\n\x16WatchPositionsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12:\n\x0esnapshot_begin\x18\x03 \x01(\x0b\x32 .steelyard.v1.WatchSnapshotBeginH\x00\x12\x33\n\x06\x63hange\x18\x04 \x01(\x0b\x32!.steelyard.v1.WatchPositionChangeH\x00\x12\x36\n\x0csnapshot_end\x18\x05 \x01(\x0b\x32\x1e.steelyard.v1.WatchSnapshotEndH\x00\x12\x31\n\theartbeat\x18\x06 \x01(\x0b\x32\x1c.steelyard.v1.WatchHeartbeatH\x00\x12)\n\x05reset\x18\x07 \x01(\x0b\x32\x18.steelyard.v1.WatchResetH\x00\x12\x32\n\ngoing_away\x18\x08 \x01(\x0b\x32\x1c.steelyard.v1.WatchGoingAwayH\x00\x42\t\n\x07message\"\x14\n\x12WatchSnapshotBegin\"o\n\x13WatchPositionChange\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .steelyard.v1.PositionChangeKind\x12(\n\x08position\x18\x02 \x01(\x0b\x32\x16.steelyard.v1.Position\"\x12\n\x10WatchSnapshotEnd\"\x10\n\x0eWatchHeartbeat\"\x1c\n\nWatchReset\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x10\n\x0eWatchGoingAway*_\n\tWatchMode\x12\x1a\n\x16WATCH_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14WATCH_MODE_CONFLATED\x10\x01\x12\x1c\n\x18WATCH_MODE_EVERY_VERSION\x10\x02*\x9d\x01\n\x12PositionChangeKind\x12$\n POSITION_CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aPOSITION_CHANGE_KIND_ADDED\x10\x01\x12 \n\x1cPOSITION_CHANGE_KIND_UPDATED\x10\x02\x12\x1f\n\x1bPOSITION_CHANGE_KIND_CLOSED\x10\x03\x32\xa7\t\n\x0fPositionService\x12\x97\x01\n\x0bGetPosition\x12 .steelyard.v1.GetPositionRequest\x1a!.steelyard.v1.GetPositionResponse\"C\x8a\xe7\x18\x05\x01\x07\x17\x16\x18\x82\xd3\xe4\x93\x02\x34\x12\x1e/api/v1/positions/{instrument}Z\x12\x12\x10/api/v1/position\x12|\n\rListPositions\x12\".steelyard.v1.ListPositionsRequest\x1a#.steelyard.v1.ListPositionsResponse\"\"\x8a\xe7\x18\x05\x01\x02\x17\x16\x18\x82\xd3\xe4\x93\x02\x13\x12\x11/api/v1/positions\x12\x93\x01\n\x11\x42\x61tchGetPositions\x12&.steelyard.v1.BatchGetPositionsRequest\x1a\'.steelyard.v1.BatchGetPositionsResponse\"-\x8a\xe7\x18\x04\x01\x17\x16\x18\x82\xd3\xe4\x93\x02\x1f\"\x1a/api/v1/positions:batchGet:\x01*\x12\x90\x01\n\x08ListLots\x12\x1d.steelyard.v1.ListLotsRequest\x1a\x1e.steelyard.v1.ListLotsResponse\"E\x8a\xe7\x18\x06\x01\x02\x07\x17\x16\x18\x82\xd3\xe4\x93\x02\x35\x12#/api/v1/positions/{instrument}/lotsZ\x0e\x12\x0c/api/v1/lots\x12\x81\x01\n\x0eListRoundTrips\x12#.steelyard.v1.ListRoundTripsRequest\x1a$.steelyard.v1.ListRoundTripsResponse\"$\x8a\xe7\x18\x05\x01\x02\x17\x16\x18\x82\xd3\xe4\x93\x02\x15\x12\x13/api/v1/round-trips\x12\x85\x01\n\x0cGetRoundTrip\x12!.steelyard.v1.GetRoundTripRequest\x1a\".steelyard.v1.GetRoundTripResponse\".\x8a\xe7\x18\x05\x01\x07\x17\x16\x18\x82\xd3\xe4\x93\x02\x1f\x12\x1d/api/v1/round-trips/{trip_id}\x12\xbb\x01\n\x12ListPositionEvents\x12\'.steelyard.v1.ListPositionEventsRequest\x1a(.steelyard.v1.ListPositionEventsResponse\"R\x8a\xe7\x18\x06\x01\x02\x07\x17\x16\x18\x82\xd3\xe4\x93\x02\x42\x12%/api/v1/positions/{instrument}/eventsZ\x19\x12\x17/api/v1/position-events\x12\x88\x01\n\x0eWatchPositions\x12#.steelyard.v1.WatchPositionsRequest\x1a$.steelyard.v1.WatchPositionsResponse\")\x8a\xe7\x18\x06\x01\x02\x12\x13\x16\x18\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/positions:watch0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#steelyard/v1/position_service.proto\x12\x0csteelyard.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19steelyard/v1/common.proto\x1a\x1asteelyard/v1/options.proto\x1a\x1bsteelyard/v1/position.proto\x1a\x1dsteelyard/v1/round_trip.proto\"\xc7\x01\n\x12GetPositionRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x62ook\x18\x02 \x01(\t\x12\x18\n\ninstrument\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1e\n\x03leg\x18\x04 \x01(\x0e\x32\x11.steelyard.v1.Leg\x12(\n\x04view\x18\x05 \x01(\x0e\x32\x1a.steelyard.v1.PositionView\x12(\n\nmin_commit\x18\x06 \x03(\x0b\x32\x14.steelyard.v1.Commit\"m\n\x13GetPositionResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12(\n\x08position\x18\x02 \x01(\x0b\x32\x16.steelyard.v1.Position\"\xa4\x03\n\x14ListPositionsRequest\x12\x10\n\x08\x61\x63\x63ounts\x18\x01 \x03(\t\x12\x0c\n\x04\x62ook\x18\x02 \x01(\t\x12\x12\n\ninstrument\x18\x03 \x01(\t\x12(\n\x04mode\x18\x04 \x01(\x0e\x32\x1a.steelyard.v1.PositionMode\x12\x1e\n\x03leg\x18\x05 \x01(\x0e\x32\x11.steelyard.v1.Leg\x12(\n\x04side\x18\x06 \x01(\x0e\x32\x1a.steelyard.v1.PositionSide\x12\x15\n\x08size_min\x18\x07 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08size_max\x18\x08 \x01(\tH\x01\x88\x01\x01\x12\x11\n\topen_only\x18\t \x01(\x08\x12\x0e\n\x06labels\x18\n \x03(\t\x12(\n\x04view\x18\x0b \x01(\x0e\x32\x1a.steelyard.v1.PositionView\x12\x11\n\tpage_size\x18\x0c \x01(\x05\x12\x12\n\npage_token\x18\r \x01(\t\x12(\n\nmin_commit\x18\x0e \x03(\x0b\x32\x14.steelyard.v1.CommitB\x0b\n\t_size_minB\x0b\n\t_size_max\"\x89\x01\n\x15ListPositionsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12)\n\tpositions\x18\x02 \x03(\x0b\x32\x16.steelyard.v1.Position\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x9d\x01\n\x18\x42\x61tchGetPositionsRequest\x12-\n\x04keys\x18\x01 \x03(\x0b\x32\x19.steelyard.v1.PositionKeyB\x04\xe2\x41\x01\x02\x12(\n\x04view\x18\x02 \x01(\x0e\x32\x1a.steelyard.v1.PositionView\x12(\n\nmin_commit\x18\x03 \x03(\x0b\x32\x14.steelyard.v1.Commit\"\xa0\x01\n\x19\x42\x61tchGetPositionsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12)\n\tpositions\x18\x02 \x03(\x0b\x32\x16.steelyard.v1.Position\x12*\n\x07missing\x18\x03 \x03(\x0b\x32\x19.steelyard.v1.PositionKey\"\xc1\x01\n\x0fListLotsRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x62ook\x18\x02 \x01(\t\x12\x18\n\ninstrument\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1e\n\x03leg\x18\x04 \x01(\x0e\x32\x11.steelyard.v1.Leg\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12(\n\nmin_commit\x18\x07 \x03(\x0b\x32\x14.steelyard.v1.Commit\"z\n\x10ListLotsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x1f\n\x04lots\x18\x02 \x03(\x0b\x32\x11.steelyard.v1.Lot\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xfe\x02\n\x15ListRoundTripsRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x62ook\x18\x02 \x01(\t\x12\x12\n\ninstrument\x18\x03 \x01(\t\x12\x1e\n\x03leg\x18\x04 \x01(\x0e\x32\x11.steelyard.v1.Leg\x12*\n\tdirection\x18\x05 \x01(\x0e\x32\x17.steelyard.v1.Direction\x12+\n\x05state\x18\x06 \x01(\x0e\x32\x1c.steelyard.v1.RoundTripState\x12/\n\x0b\x63losed_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rclosed_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\t \x01(\x05\x12\x12\n\npage_token\x18\n \x01(\t\x12(\n\nmin_commit\x18\x0b \x03(\x0b\x32\x14.steelyard.v1.Commit\"\x8d\x01\n\x16ListRoundTripsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12,\n\x0bround_trips\x18\x02 \x03(\x0b\x32\x17.steelyard.v1.RoundTrip\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"m\n\x13GetRoundTripRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07trip_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12(\n\nmin_commit\x18\x03 \x03(\x0b\x32\x14.steelyard.v1.Commit\"\xe7\x01\n\x14GetRoundTripResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12+\n\nround_trip\x18\x02 \x01(\x0b\x32\x17.steelyard.v1.RoundTrip\x12+\n\trelations\x18\x03 \x03(\x0b\x32\x18.steelyard.v1.FillInTrip\x12\x34\n\x0f\x65xecution_pairs\x18\x04 \x03(\x0b\x32\x1b.steelyard.v1.ExecutionPair\x12\x11\n\ttruncated\x18\x05 \x01(\x08\"\xf9\x01\n\x19ListPositionEventsRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x62ook\x18\x02 \x01(\t\x12\x18\n\ninstrument\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1e\n\x03leg\x18\x04 \x01(\x0e\x32\x11.steelyard.v1.Leg\x12\x14\n\x0cversion_from\x18\x05 \x01(\x03\x12\x16\n\x0eversion_before\x18\x06 \x01(\x03\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\x12(\n\nmin_commit\x18\t \x03(\x0b\x32\x14.steelyard.v1.Commit\"\x90\x01\n\x1aListPositionEventsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12+\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1b.steelyard.v1.PositionEvent\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xae\x02\n\x15UpdatePositionRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12,\n\x03key\x18\x02 \x01(\x0b\x32\x19.steelyard.v1.PositionKeyB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x02\x12?\n\x06labels\x18\x04 \x03(\x0b\x32/.steelyard.v1.UpdatePositionRequest.LabelsEntry\x12\r\n\x05notes\x18\x05 \x01(\t\x12\x17\n\x0f\x61nnotation_etag\x18\x06 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x90\x01\n\x16UpdatePositionResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x36\n\x0b\x61nnotations\x18\x02 \x01(\x0b\x32!.steelyard.v1.PositionAnnotations\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"\xed\x01\n\x15WatchPositionsRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x62ook\x18\x02 \x01(\t\x12\x13\n\x0binstruments\x18\x03 \x03(\t\x12\x14\n\x0cresume_token\x18\x04 \x01(\t\x12/\n\x0cmin_interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\theartbeat\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x04mode\x18\x07 \x01(\x0e\x32\x17.steelyard.v1.WatchMode\"\xa2\x03\n\x16WatchPositionsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12:\n\x0esnapshot_begin\x18\x03 \x01(\x0b\x32 .steelyard.v1.WatchSnapshotBeginH\x00\x12\x33\n\x06\x63hange\x18\x04 \x01(\x0b\x32!.steelyard.v1.WatchPositionChangeH\x00\x12\x36\n\x0csnapshot_end\x18\x05 \x01(\x0b\x32\x1e.steelyard.v1.WatchSnapshotEndH\x00\x12\x31\n\theartbeat\x18\x06 \x01(\x0b\x32\x1c.steelyard.v1.WatchHeartbeatH\x00\x12)\n\x05reset\x18\x07 \x01(\x0b\x32\x18.steelyard.v1.WatchResetH\x00\x12\x32\n\ngoing_away\x18\x08 \x01(\x0b\x32\x1c.steelyard.v1.WatchGoingAwayH\x00\x42\t\n\x07message\"\x14\n\x12WatchSnapshotBegin\"o\n\x13WatchPositionChange\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .steelyard.v1.PositionChangeKind\x12(\n\x08position\x18\x02 \x01(\x0b\x32\x16.steelyard.v1.Position\"\x12\n\x10WatchSnapshotEnd\"\x10\n\x0eWatchHeartbeat\"\x1c\n\nWatchReset\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x10\n\x0eWatchGoingAway*_\n\tWatchMode\x12\x1a\n\x16WATCH_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14WATCH_MODE_CONFLATED\x10\x01\x12\x1c\n\x18WATCH_MODE_EVERY_VERSION\x10\x02*\x9d\x01\n\x12PositionChangeKind\x12$\n POSITION_CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aPOSITION_CHANGE_KIND_ADDED\x10\x01\x12 \n\x1cPOSITION_CHANGE_KIND_UPDATED\x10\x02\x12\x1f\n\x1bPOSITION_CHANGE_KIND_CLOSED\x10\x03\x32\xb4\n\n\x0fPositionService\x12\x97\x01\n\x0bGetPosition\x12 .steelyard.v1.GetPositionRequest\x1a!.steelyard.v1.GetPositionResponse\"C\x8a\xe7\x18\x05\x01\x07\x17\x16\x18\x82\xd3\xe4\x93\x02\x34\x12\x1e/api/v1/positions/{instrument}Z\x12\x12\x10/api/v1/position\x12|\n\rListPositions\x12\".steelyard.v1.ListPositionsRequest\x1a#.steelyard.v1.ListPositionsResponse\"\"\x8a\xe7\x18\x05\x01\x02\x17\x16\x18\x82\xd3\xe4\x93\x02\x13\x12\x11/api/v1/positions\x12\x93\x01\n\x11\x42\x61tchGetPositions\x12&.steelyard.v1.BatchGetPositionsRequest\x1a\'.steelyard.v1.BatchGetPositionsResponse\"-\x8a\xe7\x18\x04\x01\x17\x16\x18\x82\xd3\xe4\x93\x02\x1f\"\x1a/api/v1/positions:batchGet:\x01*\x12\x90\x01\n\x08ListLots\x12\x1d.steelyard.v1.ListLotsRequest\x1a\x1e.steelyard.v1.ListLotsResponse\"E\x8a\xe7\x18\x06\x01\x02\x07\x17\x16\x18\x82\xd3\xe4\x93\x02\x35\x12#/api/v1/positions/{instrument}/lotsZ\x0e\x12\x0c/api/v1/lots\x12\x81\x01\n\x0eListRoundTrips\x12#.steelyard.v1.ListRoundTripsRequest\x1a$.steelyard.v1.ListRoundTripsResponse\"$\x8a\xe7\x18\x05\x01\x02\x17\x16\x18\x82\xd3\xe4\x93\x02\x15\x12\x13/api/v1/round-trips\x12\x85\x01\n\x0cGetRoundTrip\x12!.steelyard.v1.GetRoundTripRequest\x1a\".steelyard.v1.GetRoundTripResponse\".\x8a\xe7\x18\x05\x01\x07\x17\x16\x18\x82\xd3\xe4\x93\x02\x1f\x12\x1d/api/v1/round-trips/{trip_id}\x12\xbb\x01\n\x12ListPositionEvents\x12\'.steelyard.v1.ListPositionEventsRequest\x1a(.steelyard.v1.ListPositionEventsResponse\"R\x8a\xe7\x18\x06\x01\x02\x07\x17\x16\x18\x82\xd3\xe4\x93\x02\x42\x12%/api/v1/positions/{instrument}/eventsZ\x19\x12\x17/api/v1/position-events\x12\x8a\x01\n\x0eUpdatePosition\x12#.steelyard.v1.UpdatePositionRequest\x1a$.steelyard.v1.UpdatePositionResponse\"-\x8a\xe7\x18\x06\x01\x07\x03\t\x16\x18\x82\xd3\xe4\x93\x02\x1d\"\x18/api/v1/positions:update:\x01*\x12\x88\x01\n\x0eWatchPositions\x12#.steelyard.v1.WatchPositionsRequest\x1a$.steelyard.v1.WatchPositionsResponse\")\x8a\xe7\x18\x06\x01\x02\x12\x13\x16\x18\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/positions:watch0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -59,6 +60,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPOSITIONEVENTSREQUEST'].fields_by_name['account']._serialized_options = b'\342A\001\002'
   _globals['_LISTPOSITIONEVENTSREQUEST'].fields_by_name['instrument']._loaded_options = None
   _globals['_LISTPOSITIONEVENTSREQUEST'].fields_by_name['instrument']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATEPOSITIONREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_UPDATEPOSITIONREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_UPDATEPOSITIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UPDATEPOSITIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATEPOSITIONREQUEST'].fields_by_name['key']._loaded_options = None
+  _globals['_UPDATEPOSITIONREQUEST'].fields_by_name['key']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATEPOSITIONREQUEST'].fields_by_name['update_mask']._loaded_options = None
+  _globals['_UPDATEPOSITIONREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\002'
   _globals['_WATCHPOSITIONSREQUEST'].fields_by_name['account']._loaded_options = None
   _globals['_WATCHPOSITIONSREQUEST'].fields_by_name['account']._serialized_options = b'\342A\001\002'
   _globals['_POSITIONSERVICE'].methods_by_name['GetPosition']._loaded_options = None
@@ -75,56 +84,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POSITIONSERVICE'].methods_by_name['GetRoundTrip']._serialized_options = b'\212\347\030\005\001\007\027\026\030\202\323\344\223\002\037\022\035/api/v1/round-trips/{trip_id}'
   _globals['_POSITIONSERVICE'].methods_by_name['ListPositionEvents']._loaded_options = None
   _globals['_POSITIONSERVICE'].methods_by_name['ListPositionEvents']._serialized_options = b'\212\347\030\006\001\002\007\027\026\030\202\323\344\223\002B\022%/api/v1/positions/{instrument}/eventsZ\031\022\027/api/v1/position-events'
+  _globals['_POSITIONSERVICE'].methods_by_name['UpdatePosition']._loaded_options = None
+  _globals['_POSITIONSERVICE'].methods_by_name['UpdatePosition']._serialized_options = b'\212\347\030\006\001\007\003\t\026\030\202\323\344\223\002\035\"\030/api/v1/positions:update:\001*'
   _globals['_POSITIONSERVICE'].methods_by_name['WatchPositions']._loaded_options = None
   _globals['_POSITIONSERVICE'].methods_by_name['WatchPositions']._serialized_options = b'\212\347\030\006\001\002\022\023\026\030\202\323\344\223\002\031\022\027/api/v1/positions:watch'
-  _globals['_WATCHMODE']._serialized_start=3970
-  _globals['_WATCHMODE']._serialized_end=4065
-  _globals['_POSITIONCHANGEKIND']._serialized_start=4068
-  _globals['_POSITIONCHANGEKIND']._serialized_end=4225
-  _globals['_GETPOSITIONREQUEST']._serialized_start=297
-  _globals['_GETPOSITIONREQUEST']._serialized_end=496
-  _globals['_GETPOSITIONRESPONSE']._serialized_start=498
-  _globals['_GETPOSITIONRESPONSE']._serialized_end=607
-  _globals['_LISTPOSITIONSREQUEST']._serialized_start=610
-  _globals['_LISTPOSITIONSREQUEST']._serialized_end=1030
-  _globals['_LISTPOSITIONSRESPONSE']._serialized_start=1033
-  _globals['_LISTPOSITIONSRESPONSE']._serialized_end=1170
-  _globals['_BATCHGETPOSITIONSREQUEST']._serialized_start=1173
-  _globals['_BATCHGETPOSITIONSREQUEST']._serialized_end=1330
-  _globals['_BATCHGETPOSITIONSRESPONSE']._serialized_start=1333
-  _globals['_BATCHGETPOSITIONSRESPONSE']._serialized_end=1493
-  _globals['_LISTLOTSREQUEST']._serialized_start=1496
-  _globals['_LISTLOTSREQUEST']._serialized_end=1689
-  _globals['_LISTLOTSRESPONSE']._serialized_start=1691
-  _globals['_LISTLOTSRESPONSE']._serialized_end=1813
-  _globals['_LISTROUNDTRIPSREQUEST']._serialized_start=1816
-  _globals['_LISTROUNDTRIPSREQUEST']._serialized_end=2198
-  _globals['_LISTROUNDTRIPSRESPONSE']._serialized_start=2201
-  _globals['_LISTROUNDTRIPSRESPONSE']._serialized_end=2342
-  _globals['_GETROUNDTRIPREQUEST']._serialized_start=2344
-  _globals['_GETROUNDTRIPREQUEST']._serialized_end=2453
-  _globals['_GETROUNDTRIPRESPONSE']._serialized_start=2456
-  _globals['_GETROUNDTRIPRESPONSE']._serialized_end=2687
-  _globals['_LISTPOSITIONEVENTSREQUEST']._serialized_start=2690
-  _globals['_LISTPOSITIONEVENTSREQUEST']._serialized_end=2939
-  _globals['_LISTPOSITIONEVENTSRESPONSE']._serialized_start=2942
-  _globals['_LISTPOSITIONEVENTSRESPONSE']._serialized_end=3086
-  _globals['_WATCHPOSITIONSREQUEST']._serialized_start=3089
-  _globals['_WATCHPOSITIONSREQUEST']._serialized_end=3326
-  _globals['_WATCHPOSITIONSRESPONSE']._serialized_start=3329
-  _globals['_WATCHPOSITIONSRESPONSE']._serialized_end=3747
-  _globals['_WATCHSNAPSHOTBEGIN']._serialized_start=3749
-  _globals['_WATCHSNAPSHOTBEGIN']._serialized_end=3769
-  _globals['_WATCHPOSITIONCHANGE']._serialized_start=3771
-  _globals['_WATCHPOSITIONCHANGE']._serialized_end=3882
-  _globals['_WATCHSNAPSHOTEND']._serialized_start=3884
-  _globals['_WATCHSNAPSHOTEND']._serialized_end=3902
-  _globals['_WATCHHEARTBEAT']._serialized_start=3904
-  _globals['_WATCHHEARTBEAT']._serialized_end=3920
-  _globals['_WATCHRESET']._serialized_start=3922
-  _globals['_WATCHRESET']._serialized_end=3950
-  _globals['_WATCHGOINGAWAY']._serialized_start=3952
-  _globals['_WATCHGOINGAWAY']._serialized_end=3968
-  _globals['_POSITIONSERVICE']._serialized_start=4228
-  _globals['_POSITIONSERVICE']._serialized_end=5419
+  _globals['_WATCHMODE']._serialized_start=4456
+  _globals['_WATCHMODE']._serialized_end=4551
+  _globals['_POSITIONCHANGEKIND']._serialized_start=4554
+  _globals['_POSITIONCHANGEKIND']._serialized_end=4711
+  _globals['_GETPOSITIONREQUEST']._serialized_start=331
+  _globals['_GETPOSITIONREQUEST']._serialized_end=530
+  _globals['_GETPOSITIONRESPONSE']._serialized_start=532
+  _globals['_GETPOSITIONRESPONSE']._serialized_end=641
+  _globals['_LISTPOSITIONSREQUEST']._serialized_start=644
+  _globals['_LISTPOSITIONSREQUEST']._serialized_end=1064
+  _globals['_LISTPOSITIONSRESPONSE']._serialized_start=1067
+  _globals['_LISTPOSITIONSRESPONSE']._serialized_end=1204
+  _globals['_BATCHGETPOSITIONSREQUEST']._serialized_start=1207
+  _globals['_BATCHGETPOSITIONSREQUEST']._serialized_end=1364
+  _globals['_BATCHGETPOSITIONSRESPONSE']._serialized_start=1367
+  _globals['_BATCHGETPOSITIONSRESPONSE']._serialized_end=1527
+  _globals['_LISTLOTSREQUEST']._serialized_start=1530
+  _globals['_LISTLOTSREQUEST']._serialized_end=1723
+  _globals['_LISTLOTSRESPONSE']._serialized_start=1725
+  _globals['_LISTLOTSRESPONSE']._serialized_end=1847
+  _globals['_LISTROUNDTRIPSREQUEST']._serialized_start=1850
+  _globals['_LISTROUNDTRIPSREQUEST']._serialized_end=2232
+  _globals['_LISTROUNDTRIPSRESPONSE']._serialized_start=2235
+  _globals['_LISTROUNDTRIPSRESPONSE']._serialized_end=2376
+  _globals['_GETROUNDTRIPREQUEST']._serialized_start=2378
+  _globals['_GETROUNDTRIPREQUEST']._serialized_end=2487
+  _globals['_GETROUNDTRIPRESPONSE']._serialized_start=2490
+  _globals['_GETROUNDTRIPRESPONSE']._serialized_end=2721
+  _globals['_LISTPOSITIONEVENTSREQUEST']._serialized_start=2724
+  _globals['_LISTPOSITIONEVENTSREQUEST']._serialized_end=2973
+  _globals['_LISTPOSITIONEVENTSRESPONSE']._serialized_start=2976
+  _globals['_LISTPOSITIONEVENTSRESPONSE']._serialized_end=3120
+  _globals['_UPDATEPOSITIONREQUEST']._serialized_start=3123
+  _globals['_UPDATEPOSITIONREQUEST']._serialized_end=3425
+  _globals['_UPDATEPOSITIONREQUEST_LABELSENTRY']._serialized_start=3380
+  _globals['_UPDATEPOSITIONREQUEST_LABELSENTRY']._serialized_end=3425
+  _globals['_UPDATEPOSITIONRESPONSE']._serialized_start=3428
+  _globals['_UPDATEPOSITIONRESPONSE']._serialized_end=3572
+  _globals['_WATCHPOSITIONSREQUEST']._serialized_start=3575
+  _globals['_WATCHPOSITIONSREQUEST']._serialized_end=3812
+  _globals['_WATCHPOSITIONSRESPONSE']._serialized_start=3815
+  _globals['_WATCHPOSITIONSRESPONSE']._serialized_end=4233
+  _globals['_WATCHSNAPSHOTBEGIN']._serialized_start=4235
+  _globals['_WATCHSNAPSHOTBEGIN']._serialized_end=4255
+  _globals['_WATCHPOSITIONCHANGE']._serialized_start=4257
+  _globals['_WATCHPOSITIONCHANGE']._serialized_end=4368
+  _globals['_WATCHSNAPSHOTEND']._serialized_start=4370
+  _globals['_WATCHSNAPSHOTEND']._serialized_end=4388
+  _globals['_WATCHHEARTBEAT']._serialized_start=4390
+  _globals['_WATCHHEARTBEAT']._serialized_end=4406
+  _globals['_WATCHRESET']._serialized_start=4408
+  _globals['_WATCHRESET']._serialized_end=4436
+  _globals['_WATCHGOINGAWAY']._serialized_start=4438
+  _globals['_WATCHGOINGAWAY']._serialized_end=4454
+  _globals['_POSITIONSERVICE']._serialized_start=4714
+  _globals['_POSITIONSERVICE']._serialized_end=6046
 # @@protoc_insertion_point(module_scope)

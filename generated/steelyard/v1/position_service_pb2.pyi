@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -692,6 +693,108 @@ class ListPositionEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListPositionEventsResponse: _TypeAlias = ListPositionEventsResponse  # noqa: Y015
+
+@_typing.final
+class UpdatePositionRequest(_message.Message):
+    """Asks to write labels and notes of a position."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    ANNOTATION_ETAG_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID of this call. A repeat with the same body gets the first answer."""
+    notes: _builtins.str
+    """The notes from now on, at most 1,000 characters. Default: none."""
+    annotation_etag: _builtins.str
+    """Refuse with VERSION_MISMATCH unless labels and notes are those of this etag. Default (empty): any."""
+    @_builtins.property
+    def key(self) -> _common_pb2.PositionKey:
+        """Which position."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """What is written: `labels`, `notes` or both; the other keeps what it is."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """All labels from now on, at most 32, names up to 64 characters without `=`, values up to 256. Default: none."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        key: _common_pb2.PositionKey | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        notes: _builtins.str = ...,
+        annotation_etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotation_etag", b"annotation_etag", "key", b"key", "labels", b"labels", "notes", b"notes", "request_id", b"request_id", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdatePositionRequest: _TypeAlias = UpdatePositionRequest  # noqa: Y015
+
+@_typing.final
+class UpdatePositionResponse(_message.Message):
+    """The labels and notes are as asked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    ANNOTATIONS_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """Whether this is the stored answer to an earlier call with the same request id."""
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader:
+        """The commits made; none where nothing changed."""
+
+    @_builtins.property
+    def annotations(self) -> _position_pb2.PositionAnnotations:
+        """The labels and notes as this write left them."""
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        annotations: _position_pb2.PositionAnnotations | None = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "header", b"header", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdatePositionResponse: _TypeAlias = UpdatePositionResponse  # noqa: Y015
 
 @_typing.final
 class WatchPositionsRequest(_message.Message):

@@ -70,6 +70,11 @@ class PositionServiceStub:
                 request_serializer=steelyard_dot_v1_dot_position__service__pb2.ListPositionEventsRequest.SerializeToString,
                 response_deserializer=steelyard_dot_v1_dot_position__service__pb2.ListPositionEventsResponse.FromString,
                 _registered_method=True)
+        self.UpdatePosition = channel.unary_unary(
+                '/steelyard.v1.PositionService/UpdatePosition',
+                request_serializer=steelyard_dot_v1_dot_position__service__pb2.UpdatePositionRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_position__service__pb2.UpdatePositionResponse.FromString,
+                _registered_method=True)
         self.WatchPositions = channel.unary_stream(
                 '/steelyard.v1.PositionService/WatchPositions',
                 request_serializer=steelyard_dot_v1_dot_position__service__pb2.WatchPositionsRequest.SerializeToString,
@@ -144,6 +149,16 @@ class PositionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdatePosition(self, request, context):
+        """Writes labels and notes of a position. They never step its version; readers of the account see them from this
+        commit on.
+
+        Errors: INVALID_FIELD, NOT_FOUND, REQUEST_ID_REUSED, VERSION_MISMATCH, STORE_UNAVAILABLE, INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchPositions(self, request, context):
         """Watches the positions of an account: what is held, then every change, until the caller ends it. Ordered, without
         repeats or gaps, resumable by the token of any message, or reset explicitly.
@@ -191,6 +206,11 @@ def add_PositionServiceServicer_to_server(servicer, server):
                     servicer.ListPositionEvents,
                     request_deserializer=steelyard_dot_v1_dot_position__service__pb2.ListPositionEventsRequest.FromString,
                     response_serializer=steelyard_dot_v1_dot_position__service__pb2.ListPositionEventsResponse.SerializeToString,
+            ),
+            'UpdatePosition': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdatePosition,
+                    request_deserializer=steelyard_dot_v1_dot_position__service__pb2.UpdatePositionRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_position__service__pb2.UpdatePositionResponse.SerializeToString,
             ),
             'WatchPositions': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchPositions,
@@ -388,6 +408,33 @@ class PositionService:
             '/steelyard.v1.PositionService/ListPositionEvents',
             steelyard_dot_v1_dot_position__service__pb2.ListPositionEventsRequest.SerializeToString,
             steelyard_dot_v1_dot_position__service__pb2.ListPositionEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdatePosition(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.v1.PositionService/UpdatePosition',
+            steelyard_dot_v1_dot_position__service__pb2.UpdatePositionRequest.SerializeToString,
+            steelyard_dot_v1_dot_position__service__pb2.UpdatePositionResponse.FromString,
             options,
             channel_credentials,
             insecure,

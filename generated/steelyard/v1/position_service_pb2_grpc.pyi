@@ -51,6 +51,12 @@ class PositionServiceStub:
 
     Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, NOT_FOUND, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
     """
+    UpdatePosition: _aio.UnaryUnaryMultiCallable[_position_service_pb2.UpdatePositionRequest, _position_service_pb2.UpdatePositionResponse]
+    """Writes labels and notes of a position. They never step its version; readers of the account see them from this
+    commit on.
+
+    Errors: INVALID_FIELD, NOT_FOUND, REQUEST_ID_REUSED, VERSION_MISMATCH, STORE_UNAVAILABLE, INTERNAL
+    """
     WatchPositions: _aio.UnaryStreamMultiCallable[_position_service_pb2.WatchPositionsRequest, _position_service_pb2.WatchPositionsResponse]
     """Watches the positions of an account: what is held, then every change, until the caller ends it. Ordered, without
     repeats or gaps, resumable by the token of any message, or reset explicitly.
@@ -136,6 +142,18 @@ class PositionServiceServicer(metaclass=_abc_1.ABCMeta):
         """The versions of one position, the newest first; as far back as the service keeps them.
 
         Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, NOT_FOUND, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def UpdatePosition(
+        self,
+        request: _position_service_pb2.UpdatePositionRequest,
+        context: _aio.ServicerContext[_position_service_pb2.UpdatePositionRequest, _abc.Awaitable[_position_service_pb2.UpdatePositionResponse]],
+    ) -> _abc.Awaitable[_position_service_pb2.UpdatePositionResponse]:
+        """Writes labels and notes of a position. They never step its version; readers of the account see them from this
+        commit on.
+
+        Errors: INVALID_FIELD, NOT_FOUND, REQUEST_ID_REUSED, VERSION_MISMATCH, STORE_UNAVAILABLE, INTERNAL
         """
 
     @_abc_1.abstractmethod

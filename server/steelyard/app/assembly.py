@@ -15,6 +15,7 @@ from steelyard.builds.worker import WorkerSettings, run_worker
 from steelyard.imports.reading import ParsedFiles
 from steelyard.imports.spool import SpoolFolder
 from steelyard.operations.account_tail import AccountTail
+from steelyard.operations.annotate_positions import AnnotatePositions
 from steelyard.operations.apply_marks import ApplyMarks
 from steelyard.operations.build_positions import BuildPositions
 from steelyard.operations.correct_fills import CorrectFills
@@ -46,6 +47,7 @@ from steelyard.rpc.portfolio_servicer import PortfolioServicer
 from steelyard.rpc.position_servicer import PositionServicer
 from steelyard.rpc.server import GrpcServer, ServerSettings, Services
 from steelyard.storage.accounts_admin import AccountRecords
+from steelyard.storage.annotations import PositionAnnotations
 from steelyard.storage.build_chunks import PostgresChunkWork
 from steelyard.storage.build_sweep import PostgresSweep
 from steelyard.storage.builds import PostgresBuilds
@@ -75,25 +77,28 @@ class Operations:
     """Every operation of the service on one database."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
+        reading = Reading(HeadReads(database), system_clock)
+        self._record(settings, database, reading=reading)
+        self._answer(settings, database, reading=reading)
+        self._build(settings, database)
+
+    def _record(self, settings: Settings, database: Database, *, reading: Reading) -> None:
+        """What changes the book and its records."""
         jitter = random.random  # noqa: S311 - spreads retries, no secret
-        stale_after = settings.stale_after
-        heads = HeadReads(database)
-        reading = Reading(heads, system_clock)
         ledger = PostgresLedger(database, system_clock)
         self.record_fills = RecordFills(ledger, system_clock, new_accounts=new_accounts(settings), jitter=jitter)
         self.correct_fills = CorrectFills(ledger, system_clock, jitter=jitter, limits=RefoldLimits())
+        self.apply_marks = ApplyMarks(MarkTable(database), clock=system_clock, stale_after=settings.stale_after)
+        self.annotate_positions = AnnotatePositions(PositionAnnotations(database), jitter=jitter)
+        self.keep_accounts = KeepAccounts(AccountRecords(database), reading, jitter=jitter)
+        self.keep_instruments = KeepInstruments(InstrumentRecords(database), jitter=jitter)
+
+    def _answer(self, settings: Settings, database: Database, *, reading: Reading) -> None:
+        """What reads and watches it."""
+        stale_after = settings.stale_after
         changes = ChangeReads(database)
         self.account_tail = AccountTail(changes)
         self.watch_positions = WatchPositions(changes, self.account_tail, clock=system_clock)
-        imports, builds = PostgresImports(database), PostgresBuilds(database)
-        self.import_trades = ImportTrades(
-            store=imports,
-            reader=ParsedFiles(),
-            spool=SpoolFolder(),
-            clock=system_clock,
-            limits=_import_limits(settings),
-            patterns=AccountPatterns(time_zone=settings.account_time_zone),
-        )
         self.read_fills = ReadFills(FillReads(database), reading)
         self.prices = LivePrices(settings, database, clock=system_clock)
         self.read_positions = ReadPositions(
@@ -113,9 +118,18 @@ class Operations:
             prices=self.prices,
             clock=system_clock,
         )
-        self.apply_marks = ApplyMarks(MarkTable(database), clock=system_clock, stale_after=stale_after)
-        self.keep_accounts = KeepAccounts(AccountRecords(database), reading, jitter=jitter)
-        self.keep_instruments = KeepInstruments(InstrumentRecords(database), jitter=jitter)
+
+    def _build(self, settings: Settings, database: Database) -> None:
+        """What imports files and builds positions."""
+        imports, builds = PostgresImports(database), PostgresBuilds(database)
+        self.import_trades = ImportTrades(
+            store=imports,
+            reader=ParsedFiles(),
+            spool=SpoolFolder(),
+            clock=system_clock,
+            limits=_import_limits(settings),
+            patterns=AccountPatterns(time_zone=settings.account_time_zone),
+        )
         timeout_s = settings.build_timeout_s
         self.roll_back_import = RollBackImport(PostgresRollback(database), system_clock, build_timeout_s=timeout_s)
         self.create_builds = CreateBuilds(builds, build_timeout_s=timeout_s)
@@ -142,7 +156,9 @@ def servicers(operations: Operations, tokens: PageTokens) -> Services:
         trips=operations.read_trips,
         events=operations.read_events,
         watch=operations.watch_positions,
+        annotate=operations.annotate_positions,
         tokens=tokens,
+        clock=system_clock,
     )
     return Services(
         fills=FillServicer(

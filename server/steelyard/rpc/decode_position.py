@@ -9,6 +9,7 @@ from typing import Protocol
 from steelyard.accounting.errors import InvalidField
 from steelyard.accounting.keys import Leg, PositionKey
 from steelyard.accounting.round_trips import Direction
+from steelyard.operations.annotate_positions import AnnotationChange
 from steelyard.operations.position_view import Detail
 from steelyard.operations.read_positions import PositionFilter, PositionSide
 from steelyard.operations.read_trips import TripFilter
@@ -38,6 +39,8 @@ STATES: Mapping[int, bool] = {
     round_trip_pb2.ROUND_TRIP_STATE_CLOSED: False,
 }
 
+ANNOTATIONS = frozenset({"labels", "notes"})
+
 
 class KeyedRequest(Protocol):
     """A request that names one position by the parts of its key."""
@@ -65,6 +68,19 @@ def key(request: KeyedRequest) -> PositionKey:
 def detail(value: int, *, default: Detail) -> Detail:
     """How much is told."""
     return decode.choice(value, VIEWS, field="view") if value else default
+
+
+def annotation_change(request: position_service_pb2.UpdatePositionRequest) -> AnnotationChange:
+    """What is written of labels and notes. Raises `InvalidField`."""
+    paths = set(request.update_mask.paths)
+    if not paths:
+        raise InvalidField("update_mask", "is required")
+    if not paths <= ANNOTATIONS:
+        raise InvalidField("update_mask", "may name labels and notes")
+    return AnnotationChange(
+        labels=decode.labels(request.labels) if "labels" in paths else None,
+        notes=decode.note(request.notes, field="notes") if "notes" in paths else None,
+    )
 
 
 def position_filter(request: position_service_pb2.ListPositionsRequest) -> PositionFilter:

@@ -11,6 +11,7 @@ from steelyard.accounting.lots import Lot
 from steelyard.accounting.marks import Mark, MarkState
 from steelyard.accounting.position import FiguresState
 from steelyard.accounting.round_trips import CostMethod, Direction
+from steelyard.operations.annotate_positions import Annotations
 from steelyard.operations.position_view import (
     Detail,
     MethodFigures,
@@ -103,6 +104,7 @@ def position(view: PositionView, *, detail: Detail) -> position_pb2.Position:
         fill_count=view.fill_count,
         labels=row.labels,
         annotation_etag=encode.etag(row.annotation_version),
+        notes=row.notes,
         **_life(row),
     )
     if detail is Detail.FULL:
@@ -189,6 +191,13 @@ def _cycle(row: PositionRow) -> position_pb2.CycleFigures | None:
         fill_count=trip.fill_count,
         opened_at=encode.timestamp(trip.opened_at),
         closed_at=encode.optional_timestamp(trip.closed_at),
+    )
+
+
+def written_annotations(written: Annotations) -> position_pb2.PositionAnnotations:
+    """What people say about a position."""
+    return position_pb2.PositionAnnotations(
+        labels=written.labels, notes=written.notes, annotation_etag=encode.etag(written.version)
     )
 
 

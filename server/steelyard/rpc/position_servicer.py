@@ -6,14 +6,17 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from steelyard.accounting.keys import PositionKey
+from steelyard.operations.annotate_positions import AnnotatePositions
+from steelyard.operations.ports import Clock
 from steelyard.operations.position_view import Detail
 from steelyard.operations.read_events import ReadEvents
 from steelyard.operations.read_positions import ReadPositions
 from steelyard.operations.read_trips import ReadTrips
+from steelyard.operations.record_fills import RequestIdentity
 from steelyard.operations.watch_positions import WatchPositions
 from steelyard.rpc import decode, decode_position, encode, encode_position, encode_trip, watching
 from steelyard.rpc.calls import Context
-from steelyard.rpc.header import freshness, read_header
+from steelyard.rpc.header import freshness, read_header, write_header
 from steelyard.rpc.page_tokens import PageTokens
 from steelyard.v1 import position_pb2, position_service_pb2, position_service_pb2_grpc
 
@@ -28,13 +31,17 @@ class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
         trips: ReadTrips,
         events: ReadEvents,
         watch: WatchPositions,
+        annotate: AnnotatePositions,
         tokens: PageTokens,
+        clock: Clock,
     ) -> None:
         self._positions = positions
         self._trips = trips
         self._events = events
         self._watch = watch
+        self._annotate = annotate
         self._tokens = tokens
+        self._clock = clock
 
     async def tell(self, key: PositionKey) -> position_pb2.Position | None:
         """A position in full as it is now, None where there is none: for writes that are asked to return it."""
@@ -147,6 +154,23 @@ class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
             header=read_header(answer.seen),
             events=[encode_position.event(event) for event in answer.value.rows],
             next_page_token=self._tokens.next(request, answer.value.next_after),
+        )
+
+    async def UpdatePosition(
+        self, request: position_service_pb2.UpdatePositionRequest, context: Context
+    ) -> position_service_pb2.UpdatePositionResponse:
+        """Writes labels and notes."""
+        request_id, etag = decode.uuid(request.request_id, field="request_id"), request.annotation_etag
+        receipt = await self._annotate.update(
+            decode.position_key(request.key),
+            decode_position.annotation_change(request),
+            request=RequestIdentity(request_id, decode.body_hash(request)),
+            expected_version=decode.version_of_etag(etag, field="annotation_etag") if etag else None,
+        )
+        return position_service_pb2.UpdatePositionResponse(
+            header=write_header(receipt.commits, at=self._clock()),
+            annotations=encode_position.written_annotations(receipt.annotations),
+            replayed=receipt.is_replayed,
         )
 
     async def WatchPositions(
