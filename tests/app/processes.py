@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,9 +67,9 @@ class Serving:
         """Its child processes by what they are: postgres, worker."""
         found = {}
         for child in psutil.Process(self.process.pid).children():
-            words = child.cmdline()
-            name = "worker" if "work" in words else "postgres"
-            found[name] = child
+            # One that has just died has no words any more.
+            with suppress(psutil.ZombieProcess, psutil.NoSuchProcess):
+                found["worker" if "work" in child.cmdline() else "postgres"] = child
         return found
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
