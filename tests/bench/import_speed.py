@@ -22,7 +22,7 @@ async def import_run(
     """One run; the url of the database that the import filled, and the seconds of both."""
     copied = await copy_seconds(postgres, files) if has_reference else 0.0
     url = await empty_book(postgres, f"book{number}")
-    async with serving(url) as client, working(url):
+    async with serving(url) as client, working(url), working(url):
         started = time.perf_counter()
         stored = await _import(client, files)
         imported = time.perf_counter() - started

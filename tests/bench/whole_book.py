@@ -46,7 +46,7 @@ async def whole_book(terms: Terms, wanted: frozenset[str]) -> list[Line]:
 
 
 def _import_line(runs: list[Run], terms: Terms, *, count: int) -> Line:
-    work = f"import of a CSV of {count:,} rows, {KEYS} keys, through the service until positions are queryable"
+    work = f"import of a CSV of {count:,} rows, {KEYS} keys, by service and two workers until positions are queryable"
     return Line("B6", work, "bare COPY of the rows into the same indexed table", "s", IMPORTED, runs, terms.scale)
 
 
