@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from steelyard.accounting.errors import FenceLost, SteelyardError, StoreUnavailable, VersionMismatch
@@ -144,16 +144,15 @@ class _ChunkRun:
 
     async def all_keys(self) -> None:
         """Builds batch after batch until all are done, the build is cancelled, or its time is over."""
-        lanes = [self._lane() for _ in range(min(LANES, len(self._claim.keys)))]
-        work: asyncio.Future[Any] = asyncio.gather(*lanes)
-        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._report_regularly()), work]
+        lanes = {asyncio.ensure_future(self._lane()) for _ in range(min(LANES, len(self._claim.keys)))}
+        reporting = asyncio.ensure_future(self._report_regularly())
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await _until_done_or_failed(lanes, watched=reporting)
         finally:
-            for task in tasks:
+            for task in (reporting, *lanes):
                 task.cancel()
-            await asyncio.wait(tasks)
-        for task in tasks:
+            await asyncio.wait((reporting, *lanes))
+        for task in (reporting, *lanes):
             if not task.cancelled():
                 task.result()
         await self._report()
@@ -307,6 +306,16 @@ class _BatchRun:
                 return [outcome.result for outcome in outcomes]
         except VersionMismatch:
             return []
+
+
+async def _until_done_or_failed(tasks: set[asyncio.Task[None]], *, watched: asyncio.Task[None]) -> None:
+    """Waits until all tasks are done, or one of them or the watched one has ended otherwise."""
+    left = tasks
+    while left:
+        done, _ = await asyncio.wait((*left, watched), return_when=asyncio.FIRST_COMPLETED)
+        if watched in done or any(task.cancelled() or task.exception() for task in done):
+            return
+        left = left - done
 
 
 def batches(keys: Sequence[PlannedKey]) -> Iterator[Sequence[PlannedKey]]:

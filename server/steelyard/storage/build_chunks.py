@@ -34,6 +34,7 @@ from steelyard.storage.build_ending import end_build
 from steelyard.storage.bulk import KEY, KEY_ORDER, Columns, arrays, unnested
 from steelyard.storage.codec import dumps, key_of
 from steelyard.storage.database import Connection, Database
+from steelyard.storage.driver_errors import translated
 from steelyard.storage.entry_records import forget_numbers, read_entry_records, remember_numbers
 from steelyard.storage.ledger import PostgresTransaction
 
@@ -170,20 +171,23 @@ class PostgresLane:
     async def holding(self, keys: Sequence[PositionKey]) -> AsyncIterator[None]:
         """Waits until no other build is at these keys, and keeps others off them."""
         # All wait in one order, that of the hashes.
-        await self._reader.execute(_LOCK_KEYS, *arrays(sorted(keys), KEY))
+        with translated():
+            await self._reader.execute(_LOCK_KEYS, *arrays(sorted(keys), KEY))
         try:
             yield
         except BaseException:
             # Whatever it was busy with: the locks go with the connection.
             self._reader.terminate()
             raise
-        await self._reader.execute("SELECT pg_advisory_unlock_all()")
+        with translated():
+            await self._reader.execute("SELECT pg_advisory_unlock_all()")
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[BuildTransaction]:
         """One consistent view of the book that holds nobody up."""
-        async with self._reader.transaction(isolation="repeatable_read", readonly=True):
-            yield BuildTransaction(self._reader, self._clock, cause="build")
+        with translated():
+            async with self._reader.transaction(isolation="repeatable_read", readonly=True):
+                yield BuildTransaction(self._reader, self._clock, cause="build")
 
 
 class PostgresChunkSession:
