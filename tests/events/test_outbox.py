@@ -167,3 +167,17 @@ async def test_what_the_broker_cannot_deliver_waits_until_the_queue_is_there_aga
 
 async def is_empty(feeds: Feeds) -> bool:
     return await feeds.rows("SELECT 1 FROM outbox LIMIT 1") == []
+
+
+async def test_of_a_long_queue_the_oldest_messages_come_first(database_url: str) -> None:
+    feeds = await publishing(database_url)
+    for number in range(5):
+        await feeds.send(EXECUTIONS, execution(f"10:00:0{number}", "BUY", "1", "100", "0", f"o{number}"))
+    async with PostgresOutbox(feeds.database).claim() as claim:
+        await claim.take()
+        versions = []
+        while messages := await claim.waiting(limit=2):
+            versions.append([message.version for message in messages])
+            await claim.done([message.place for message in messages])
+    assert versions == [[1, 2], [3, 4], [5]]
+    await feeds.close()
