@@ -8,10 +8,9 @@ depends on its build.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
 from steelyard.accounting import keys
@@ -26,26 +25,19 @@ from steelyard.operations.importing import (
     ImportRecord,
     ImportState,
     ImportStore,
-    MergedPart,
     MergePlan,
     ReadRequest,
-    RowCategory,
     RowResult,
     SpooledFile,
     SpoolRoom,
     StagedImport,
-    StoreResult,
-    Turn,
 )
+from steelyard.operations.merge_parts import Merger, Tally, read_ahead
 from steelyard.operations.ports import AccountRules, Clock, Commit
 
 CHUNK_MAX = 1024 * 1024
 """Bytes of a file that one chunk may hold."""
 FILE_NAME_MAX = 255
-LANES = 2
-"""Parts of a file in the making: one is staged while the one before it goes into the book."""
-PARTS_AHEAD_MAX = 4
-"""Parts that the parser may be ahead of the merge."""
 DEFAULT_TIME_ZONE = "America/Los_Angeles"
 """The zone of an exporter who names none."""
 
@@ -114,89 +106,6 @@ class ImportReceipt:
     """Whether there is more to say about rows than `results` does."""
 
 
-@dataclass(slots=True)
-class _Tally:
-    """What has been found out about a file so far."""
-
-    results_max: int
-    counts: ImportCounts = field(default_factory=ImportCounts)
-    results: list[RowResult] = field(default_factory=list)
-    unseen: list[StoreResult] = field(default_factory=list)
-    """Results of the store, whose raw rows are still to be read from the file."""
-    commits: dict[keys.Account, int] = field(default_factory=dict)
-
-    def add_parsed(self, part: FilePart) -> None:
-        """Counts what the parser said of a part and keeps what there is room for."""
-        warnings = sum(said.category == RowCategory.WARNING for said in part.results)
-        rejected = len(part.results) - warnings
-        self.counts = self.counts.plus(ImportCounts(part.row_count, rejected=rejected, warnings=warnings))
-        self.results.extend(
-            RowResult(said.row_number, RowCategory(said.category), said.field, said.reason, said.raw)
-            for said in part.results[: max(self.results_max - len(self.results), 0)]
-        )
-
-    def add(self, merged: MergedPart) -> None:
-        """Counts what the store made of a part and keeps what there is room for."""
-        self.counts = self.counts.plus(merged.counts)
-        self.unseen.extend(merged.results[: max(self.results_max - len(self.unseen), 0)])
-        self.commits.update((commit.account, commit.seq) for commit in merged.commits)
-
-
-class _Merger:
-    """Fills a part on one lane while the part before it is merged on the other."""
-
-    def __init__(self, session: StagedImport, plan: MergePlan, *, tally: _Tally, rows_max: int) -> None:
-        self._session = session
-        self._plan = plan
-        self._tally = tally
-        self._rows_max = rows_max
-        # What is only tried is one transaction, so it has one lane.
-        self._free = deque(range(1 if plan.is_validate_only else LANES))
-        self._merging: deque[tuple[int, asyncio.Task[MergedPart]]] = deque()
-        self._staged = 0
-        self._turn: Turn | None = None
-
-    async def take(self, part: FilePart) -> None:
-        """Stages a parsed part; what was staged before is merged first where both would be too many rows."""
-        if self._staged and self._staged + part.row_count > self._rows_max:
-            await self._send_off()
-        self._tally.add_parsed(part)
-        if part.lines:
-            lane = await self._session.lane(self._free[0])
-            await lane.stage(part.lines)
-            self._staged += part.row_count
-
-    async def finish(self) -> None:
-        """Merges what is left and waits for all of it."""
-        if self._staged:
-            await self._send_off()
-        while self._merging:
-            await self._collect()
-
-    async def abandon(self) -> None:
-        """Stops what is still being merged; it is rolled back."""
-        tasks = [task for _, task in self._merging]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _send_off(self) -> None:
-        number = self._free.popleft()
-        lane = await self._session.lane(number)
-        self._turn = Turn(self._turn)
-        self._merging.append((number, asyncio.ensure_future(lane.merge(self._plan, turn=self._turn))))
-        self._staged = 0
-        if not self._free:
-            await self._collect()
-
-    async def _collect(self) -> None:
-        """Waits for the part sent off first and counts what it came to."""
-        number, task = self._merging[0]
-        self._tally.add(await task)
-        self._merging.popleft()
-        self._free.append(number)
-
-
 class ImportTrades:
     """Imports files of executions."""
 
@@ -257,7 +166,9 @@ class ImportTrades:
         async with aclosing(self._reader.parts(spooled.path, asked)) as parts:
             # A file whose header is none of ours is refused here, before anything is recorded.
             first = await anext(parts)
-            work = asyncio.ensure_future(self._record(request, spooled, session=session, parts=_ahead(first, parts)))
+            work = asyncio.ensure_future(
+                self._record(request, spooled, session=session, parts=read_ahead(first, parts))
+            )
             try:
                 return await asyncio.shield(work)
             except asyncio.CancelledError:
@@ -315,7 +226,7 @@ class ImportTrades:
     async def _record(
         self, request: ImportRequest, spooled: SpooledFile, *, session: StagedImport, parts: AsyncGenerator[FilePart]
     ) -> ImportReceipt:
-        tally = _Tally(self._limits.results_kept)
+        tally = Tally(self._limits.results_kept)
         record = self._new_record(request, spooled)
         if not request.is_validate_only:
             await session.begin(record)
@@ -351,10 +262,10 @@ class ImportTrades:
         )
 
     async def _merge(
-        self, plan: MergePlan, *, session: StagedImport, tally: _Tally, parts: AsyncIterator[FilePart]
+        self, plan: MergePlan, *, session: StagedImport, tally: Tally, parts: AsyncIterator[FilePart]
     ) -> None:
         """Stages what is parsed and merges it in parts of at most so many rows."""
-        merger = _Merger(session, plan, tally=tally, rows_max=self._limits.part_rows_max)
+        merger = Merger(session, plan, tally=tally, rows_max=self._limits.part_rows_max)
         try:
             async for part in parts:
                 await merger.take(part)
@@ -362,7 +273,7 @@ class ImportTrades:
         finally:
             await merger.abandon()
 
-    async def _results(self, spooled: SpooledFile, tally: _Tally) -> list[RowResult]:
+    async def _results(self, spooled: SpooledFile, tally: Tally) -> list[RowResult]:
         """All that is said about rows, in file order, with the rows as they stand in the file."""
         raw = await spooled.lines(sorted({said.row_number for said in tally.unseen})) if tally.unseen else {}
         results = tally.results + [
@@ -394,27 +305,3 @@ def _checked(request: ImportRequest) -> ImportRequest:
     if account is not None:
         keys.account(account, field="default_account")
     return replace(request, file_name=name, default_account=account, time_zone=request.time_zone or DEFAULT_TIME_ZONE)
-
-
-async def _ahead(
-    first: FilePart, parts: AsyncIterator[FilePart], *, limit: int = PARTS_AHEAD_MAX
-) -> AsyncGenerator[FilePart]:
-    """The first part and the others, read on in the background while one is being worked on."""
-    waiting: asyncio.Queue[FilePart | None] = asyncio.Queue(limit)
-
-    async def read() -> None:
-        try:
-            async for part in parts:
-                await waiting.put(part)
-        finally:
-            await waiting.put(None)
-
-    reading = asyncio.ensure_future(read())
-    try:
-        yield first
-        while (part := await waiting.get()) is not None:
-            yield part
-        await reading
-    finally:
-        reading.cancel()
-        await asyncio.wait([reading])
