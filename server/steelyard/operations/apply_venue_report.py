@@ -30,7 +30,15 @@ from steelyard.accounting.venue_report import (
     venue_entry,
 )
 from steelyard.operations.feed_messages import FeedOutcome, Receipt
-from steelyard.operations.feed_ports import FeedBook, FeedLedger, FeedRules, InboxOutcome, instruments_for, unknown
+from steelyard.operations.feed_ports import (
+    FeedBook,
+    FeedLedger,
+    FeedRules,
+    InboxOutcome,
+    VenueState,
+    instruments_for,
+    unknown,
+)
 from steelyard.operations.fill_writer import with_retries
 from steelyard.operations.ports import AccountRules, Clock, KeyChange, StoredPosition
 from steelyard.operations.refold import Cause, extend_key, refold_key, state_before
@@ -109,19 +117,17 @@ async def apply_report(
         raise unknown(key.instrument)
     check_report(report, records[key.instrument], now=now)
     stored = (await book.lock_positions([key]))[key]
-    seen = await book.venue_state(key)
-    last_seen = None if seen is None else seen.reported_at
-    if report.reported_at is not None and last_seen is not None and report.reported_at < last_seen:
+    tie = _tie(report, await book.venue_state(key))
+    if tie is None:
         return ReportReceipt(FeedOutcome.OUTDATED)
-    account = accounts[key.account]
     case = _Case(
         report,
         receipt,
         stored,
-        FoldRules(records[key.instrument], key.leg, account.lot_method),
-        account,
+        FoldRules(records[key.instrument], key.leg, accounts[key.account].lot_method),
+        accounts[key.account],
         await book.held_elsewhere(key),
-        seen.ties + 1 if seen is not None and last_seen is not None and report.reported_at == last_seen else 0,
+        tie,
         now,
     )
     await _keep_mark(book, report, now=now)
@@ -132,6 +138,13 @@ async def apply_report(
             await book.apply([change])
             return ReportReceipt(FeedOutcome.APPLIED, stored.version + 1)
     return await _compare(book, case, rules=rules)
+
+
+def _tie(report: VenueReport, seen: VenueState | None) -> int | None:
+    """How many reports of the very same time came before; None where a newer one is known."""
+    if report.reported_at is None or seen is None or seen.reported_at is None or report.reported_at > seen.reported_at:
+        return 0
+    return seen.ties + 1 if report.reported_at == seen.reported_at else None
 
 
 async def _keep_mark(book: FeedBook, report: VenueReport, *, now: datetime) -> None:
