@@ -16,12 +16,12 @@ from steelyard.operations.read_portfolio import PortfolioView
 from steelyard.operations.read_positions import ReadPositions
 from steelyard.operations.reading import Answer
 from steelyard.rpc.encoded_once import KEPT_MAX, EncodedOnce
-from steelyard.rpc.portfolio_servicer import PortfolioServicer
 from steelyard.rpc.server import GrpcServer, ServerSettings, Services
 from steelyard.storage.position_reads import PositionReads
 from steelyard.v1 import common_pb2, portfolio_service_pb2, portfolio_service_pb2_grpc
 from tests.cache.desk import DESK, Desk, held
 from tests.questions.books import fill, key
+from tests.questions.wire import portfolio_servicer
 from tests.rpc.trouble import LogLines
 
 ASKED = 400
@@ -30,7 +30,7 @@ ASKED = 400
 @pytest.fixture
 async def stub(desk: Desk) -> AsyncIterator[portfolio_service_pb2_grpc.PortfolioServiceStub]:
     """PortfolioService of the desk."""
-    servicer = PortfolioServicer(read=desk.portfolio)
+    servicer = portfolio_servicer(desk.book, read=desk.portfolio)
     settings = ServerSettings(port=0, drain_wait_s=0.0)
     server = GrpcServer(Services(portfolio=servicer), settings=settings, ping=desk.book.database.ping, log=LogLines())
     await server.start()

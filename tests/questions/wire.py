@@ -10,6 +10,11 @@ from google.rpc import error_details_pb2, status_pb2
 
 from steelyard.operations.account_tail import AccountTail
 from steelyard.operations.annotate_positions import AnnotatePositions
+from steelyard.operations.check_order import CheckOrder
+from steelyard.operations.day_results import DayResults
+from steelyard.operations.keep_limits import KeepLimits
+from steelyard.operations.read_portfolio import PortfolioAnswers
+from steelyard.operations.risk import ReadRisk, RiskTerms
 from steelyard.operations.watch_positions import WatchPositions
 from steelyard.rpc.admin_servicer import AdminServicer
 from steelyard.rpc.market_servicer import MarketServicer
@@ -21,6 +26,7 @@ from steelyard.rpc.server import GrpcServer, ServerSettings, Services
 from steelyard.rpc.status import DETAILS_TRAILER
 from steelyard.storage.annotations import PositionAnnotations
 from steelyard.storage.change_reads import ChangeReads
+from steelyard.storage.limits import LimitRecords
 from steelyard.telemetry.logs import json_log
 from steelyard.v1 import (
     admin_service_pb2_grpc,
@@ -41,6 +47,8 @@ DAY = (
     fill("f", "-2", "3000", of=key("ETHUSDT", book="swing"), minute=5),
 )
 
+TOKEN_KEY = b"a key of sixteen bytes or more"
+
 
 class Wire:
     """A channel to the services, and a stub of each."""
@@ -53,9 +61,22 @@ class Wire:
         self.admin = admin_service_pb2_grpc.AdminServiceStub(channel)
 
 
+def portfolio_servicer(book: Book, *, read: PortfolioAnswers, tokens: PageTokens | None = None) -> PortfolioServicer:
+    """The servicer of portfolios and limits."""
+    limits, terms = LimitRecords(book.database, book.clock), RiskTerms(DayResults(), book.clock)
+    risk = ReadRisk(limits, book.reading, terms=terms)
+    return PortfolioServicer(
+        read=read,
+        limits=KeepLimits(limits, book.reading, risk=risk, jitter=lambda: 0.5),
+        orders=CheckOrder(limits, book.reading, terms=terms),
+        tokens=tokens or PageTokens(TOKEN_KEY),
+        clock=book.clock,
+    )
+
+
 def services(book: Book) -> Services:
     """The servicers of every question."""
-    tokens = PageTokens(b"a key of sixteen bytes or more")
+    tokens = PageTokens(TOKEN_KEY)
     changes = ChangeReads(book.database)
     return Services(
         positions=PositionServicer(
@@ -67,7 +88,7 @@ def services(book: Book) -> Services:
             tokens=tokens,
             clock=book.clock,
         ),
-        portfolio=PortfolioServicer(read=book.portfolio),
+        portfolio=portfolio_servicer(book, read=book.portfolio, tokens=tokens),
         performance=PerformanceServicer(read=book.performance),
         market=MarketServicer(instruments=book.instruments, marks=book.marks, tokens=tokens, clock=book.clock),
         admin=AdminServicer(accounts=book.accounts, tokens=tokens, clock=book.clock),

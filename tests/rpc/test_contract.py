@@ -31,6 +31,7 @@ from steelyard.v1 import (
     performance_pb2,
     portfolio_pb2,
     position_pb2,
+    risk_pb2,
     round_trip_pb2,
 )
 
@@ -44,7 +45,7 @@ MESSAGES: dict[str, Any] = {
     name: getattr(file, name)
     for file in (
         admin_pb2, build_pb2, common_pb2, fill_pb2, import_pb2, market_pb2, market_service_pb2, performance_pb2,
-        portfolio_pb2, position_pb2, round_trip_pb2,
+        portfolio_pb2, position_pb2, risk_pb2, round_trip_pb2,
     )
     for name in file.DESCRIPTOR.message_types_by_name
 }  # fmt: skip

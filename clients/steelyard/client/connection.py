@@ -14,6 +14,7 @@ from steelyard.client.fill_stream import FillStreamCalls
 from steelyard.client.market_calls import AdminCalls, MarketCalls
 from steelyard.client.position_calls import PositionCalls
 from steelyard.client.report_calls import PerformanceCalls, PortfolioCalls
+from steelyard.client.risk_calls import RiskCalls
 from steelyard.client.service_config import service_config
 from steelyard.client.watch_calls import WatchCalls
 
@@ -38,6 +39,7 @@ class Steelyard(
     PositionCalls,
     WatchCalls,
     PortfolioCalls,
+    RiskCalls,
     BuildCalls,
     PerformanceCalls,
     MarketCalls,

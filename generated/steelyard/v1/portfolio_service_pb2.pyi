@@ -6,10 +6,12 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from steelyard.v1 import common_pb2 as _common_pb2
 from steelyard.v1 import portfolio_pb2 as _portfolio_pb2
 from steelyard.v1 import position_pb2 as _position_pb2
+from steelyard.v1 import risk_pb2 as _risk_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -256,3 +258,355 @@ class GetPnlResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetPnlResponse: _TypeAlias = GetPnlResponse  # noqa: Y015
+
+@_typing.final
+class SetLimitsRequest(_message.Message):
+    """Asks for the limits of an account in one settle currency to be as given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID of this call. A repeat with the same body gets the first answer."""
+    expected_version: _builtins.int
+    """Refuse with VERSION_MISMATCH unless the limits have this version; 0: unless there are none. Unset: any."""
+    @_builtins.property
+    def limits(self) -> _risk_pb2.Limits:
+        """The limits; output only fields are ignored."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        limits: _risk_pb2.Limits | None = ...,
+        expected_version: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "limits", b"limits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "limits", b"limits", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
+    _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+
+Global___SetLimitsRequest: _TypeAlias = SetLimitsRequest  # noqa: Y015
+
+@_typing.final
+class SetLimitsResponse(_message.Message):
+    """The limits as they are now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """Whether this is the stored answer to an earlier call with the same request id."""
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader:
+        """The commits made; none where nothing changed."""
+
+    @_builtins.property
+    def limits(self) -> _risk_pb2.Limits:
+        """The limits."""
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        limits: _risk_pb2.Limits | None = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "limits", b"limits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "limits", b"limits", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetLimitsResponse: _TypeAlias = SetLimitsResponse  # noqa: Y015
+
+@_typing.final
+class GetLimitsRequest(_message.Message):
+    """Asks for the limits of an account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    MIN_COMMIT_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    """Whose limits."""
+    @_builtins.property
+    def min_commit(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Commit]:
+        """The answer is never older than these commits. Default: as new as this replica knows."""
+
+    def __init__(
+        self,
+        *,
+        account: _builtins.str = ...,
+        min_commit: _abc.Iterable[_common_pb2.Commit] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "min_commit", b"min_commit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLimitsRequest: _TypeAlias = GetLimitsRequest  # noqa: Y015
+
+@_typing.final
+class GetLimitsResponse(_message.Message):
+    """The limits of an account, and where it stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CURRENCIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader:
+        """As of when."""
+
+    @_builtins.property
+    def currencies(self) -> _containers.RepeatedCompositeFieldContainer[_risk_pb2.CurrencyLimits]:
+        """One for each settle currency that has limits, sorted by name."""
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        currencies: _abc.Iterable[_risk_pb2.CurrencyLimits] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currencies", b"currencies", "header", b"header"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLimitsResponse: _TypeAlias = GetLimitsResponse  # noqa: Y015
+
+@_typing.final
+class CheckOrderRequest(_message.Message):
+    """Asks what an order would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    OPEN_ORDERS_FIELD_NUMBER: _builtins.int
+    MIN_COMMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def order(self) -> _risk_pb2.Order:
+        """The order; it counts as filled."""
+
+    @_builtins.property
+    def open_orders(self) -> _containers.RepeatedCompositeFieldContainer[_risk_pb2.Order]:
+        """The caller's orders that are working, at most 1,000, of the same account; any part of each may fill, in any order.
+        They move exposures only; those that settle in another currency have no part in it. Default: none.
+        """
+
+    @_builtins.property
+    def min_commit(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Commit]:
+        """The answer is never older than these commits. Default: as new as this replica knows."""
+
+    def __init__(
+        self,
+        *,
+        order: _risk_pb2.Order | None = ...,
+        open_orders: _abc.Iterable[_risk_pb2.Order] | None = ...,
+        min_commit: _abc.Iterable[_common_pb2.Commit] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_commit", b"min_commit", "open_orders", b"open_orders", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckOrderRequest: _TypeAlias = CheckOrderRequest  # noqa: Y015
+
+@_typing.final
+class CheckOrderResponse(_message.Message):
+    """What the order would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    WITHIN_LIMITS_FIELD_NUMBER: _builtins.int
+    SETTLE_CURRENCY_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    NOW_FIELD_NUMBER: _builtins.int
+    FILLED_FIELD_NUMBER: _builtins.int
+    WORST_FIELD_NUMBER: _builtins.int
+    WOULD_EXCEED_FIELD_NUMBER: _builtins.int
+    WOULD_WORSEN_FIELD_NUMBER: _builtins.int
+    CHECKS_FIELD_NUMBER: _builtins.int
+    POSITION_VERSION_FIELD_NUMBER: _builtins.int
+    FIGURES_STATE_FIELD_NUMBER: _builtins.int
+    STALE_PRICES_FIELD_NUMBER: _builtins.int
+    within_limits: _builtins.bool
+    """Whether it breaks no limit and worsens none that is broken."""
+    settle_currency: _builtins.str
+    """The currency of all money here: that in which the order's instrument settles."""
+    position_version: _builtins.int
+    """Of the position it was worked out from; 0: there is none yet."""
+    figures_state: _position_pb2.FiguresState.ValueType
+    """FIGURES_STATE_REFOLDING: quantities and exposures are right, averages and realized figures are still being refolded."""
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader:
+        """As of when."""
+
+    @_builtins.property
+    def outcome(self) -> _risk_pb2.OrderOutcome:
+        """The position before and after it."""
+
+    @_builtins.property
+    def now(self) -> _risk_pb2.RiskFigures:
+        """As it is now."""
+
+    @_builtins.property
+    def filled(self) -> _risk_pb2.RiskFigures:
+        """After the order alone."""
+
+    @_builtins.property
+    def worst(self) -> _risk_pb2.RiskFigures:
+        """After the order, in the worst case over the working orders."""
+
+    @_builtins.property
+    def would_exceed(self) -> _containers.RepeatedCompositeFieldContainer[_risk_pb2.LimitCheck]:
+        """Limits that would be exceeded and are not now."""
+
+    @_builtins.property
+    def would_worsen(self) -> _containers.RepeatedCompositeFieldContainer[_risk_pb2.LimitCheck]:
+        """Limits that are exceeded now and would be exceeded by more."""
+
+    @_builtins.property
+    def checks(self) -> _containers.RepeatedCompositeFieldContainer[_risk_pb2.LimitCheck]:
+        """Every limit, in the worst case."""
+
+    @_builtins.property
+    def stale_prices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Instruments whose mark is stale; they are counted."""
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        within_limits: _builtins.bool = ...,
+        settle_currency: _builtins.str = ...,
+        outcome: _risk_pb2.OrderOutcome | None = ...,
+        now: _risk_pb2.RiskFigures | None = ...,
+        filled: _risk_pb2.RiskFigures | None = ...,
+        worst: _risk_pb2.RiskFigures | None = ...,
+        would_exceed: _abc.Iterable[_risk_pb2.LimitCheck] | None = ...,
+        would_worsen: _abc.Iterable[_risk_pb2.LimitCheck] | None = ...,
+        checks: _abc.Iterable[_risk_pb2.LimitCheck] | None = ...,
+        position_version: _builtins.int = ...,
+        figures_state: _position_pb2.FiguresState.ValueType = ...,
+        stale_prices: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filled", b"filled", "header", b"header", "now", b"now", "outcome", b"outcome", "worst", b"worst"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "figures_state", b"figures_state", "filled", b"filled", "header", b"header", "now", b"now", "outcome", b"outcome", "position_version", b"position_version", "settle_currency", b"settle_currency", "stale_prices", b"stale_prices", "within_limits", b"within_limits", "worst", b"worst", "would_exceed", b"would_exceed", "would_worsen", b"would_worsen"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckOrderResponse: _TypeAlias = CheckOrderResponse  # noqa: Y015
+
+@_typing.final
+class ListLimitBreachesRequest(_message.Message):
+    """Asks for breaches of limits; filters are joined by and."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNTS_FIELD_NUMBER: _builtins.int
+    SETTLE_CURRENCY_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_FIELD_NUMBER: _builtins.int
+    OPEN_ONLY_FIELD_NUMBER: _builtins.int
+    OPENED_FROM_FIELD_NUMBER: _builtins.int
+    OPENED_BEFORE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    MIN_COMMIT_FIELD_NUMBER: _builtins.int
+    settle_currency: _builtins.str
+    """Only in this currency. Default (empty): any."""
+    kind: _risk_pb2.LimitKind.ValueType
+    """Only of limits of this kind. Default: any."""
+    instrument: _builtins.str
+    """Only of this instrument's limit. Default (empty): any."""
+    open_only: _builtins.bool
+    """Only those that last. Default: false."""
+    page_size: _builtins.int
+    """How many at most. Default: 50; more than 1,000 means 1,000, negative is refused."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before. Default: the first page."""
+    @_builtins.property
+    def accounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only of these accounts, at most 1,000. Default: all that the caller may see."""
+
+    @_builtins.property
+    def opened_from(self) -> _timestamp_pb2.Timestamp:
+        """Only those that began at or after this. Default: any."""
+
+    @_builtins.property
+    def opened_before(self) -> _timestamp_pb2.Timestamp:
+        """Only those that began before this. Default: any."""
+
+    @_builtins.property
+    def min_commit(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Commit]:
+        """The answer is never older than these commits. Default: as new as this replica knows."""
+
+    def __init__(
+        self,
+        *,
+        accounts: _abc.Iterable[_builtins.str] | None = ...,
+        settle_currency: _builtins.str = ...,
+        kind: _risk_pb2.LimitKind.ValueType = ...,
+        instrument: _builtins.str = ...,
+        open_only: _builtins.bool = ...,
+        opened_from: _timestamp_pb2.Timestamp | None = ...,
+        opened_before: _timestamp_pb2.Timestamp | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        min_commit: _abc.Iterable[_common_pb2.Commit] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["opened_before", b"opened_before", "opened_from", b"opened_from"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "instrument", b"instrument", "kind", b"kind", "min_commit", b"min_commit", "open_only", b"open_only", "opened_before", b"opened_before", "opened_from", b"opened_from", "page_size", b"page_size", "page_token", b"page_token", "settle_currency", b"settle_currency"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLimitBreachesRequest: _TypeAlias = ListLimitBreachesRequest  # noqa: Y015
+
+@_typing.final
+class ListLimitBreachesResponse(_message.Message):
+    """A page of breaches."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    BREACHES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The token of the next page; empty on the last one."""
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader:
+        """As of when."""
+
+    @_builtins.property
+    def breaches(self) -> _containers.RepeatedCompositeFieldContainer[_risk_pb2.LimitBreach]:
+        """The newest first."""
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        breaches: _abc.Iterable[_risk_pb2.LimitBreach] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaches", b"breaches", "header", b"header", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLimitBreachesResponse: _TypeAlias = ListLimitBreachesResponse  # noqa: Y015

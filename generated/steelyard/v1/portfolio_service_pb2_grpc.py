@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class PortfolioServiceStub:
-    """Positions summed per settle currency. A missing price never fails a question: it is named in the answer.
+    """Positions summed per settle currency, and the limits they are held against. A missing price never fails a question
+    but CheckOrder: it is named in the answer.
     """
 
     def __init__(self, channel):
@@ -50,10 +51,31 @@ class PortfolioServiceStub:
                 request_serializer=steelyard_dot_v1_dot_portfolio__service__pb2.GetPnlRequest.SerializeToString,
                 response_deserializer=steelyard_dot_v1_dot_portfolio__service__pb2.GetPnlResponse.FromString,
                 _registered_method=True)
+        self.SetLimits = channel.unary_unary(
+                '/steelyard.v1.PortfolioService/SetLimits',
+                request_serializer=steelyard_dot_v1_dot_portfolio__service__pb2.SetLimitsRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_portfolio__service__pb2.SetLimitsResponse.FromString,
+                _registered_method=True)
+        self.GetLimits = channel.unary_unary(
+                '/steelyard.v1.PortfolioService/GetLimits',
+                request_serializer=steelyard_dot_v1_dot_portfolio__service__pb2.GetLimitsRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_portfolio__service__pb2.GetLimitsResponse.FromString,
+                _registered_method=True)
+        self.CheckOrder = channel.unary_unary(
+                '/steelyard.v1.PortfolioService/CheckOrder',
+                request_serializer=steelyard_dot_v1_dot_portfolio__service__pb2.CheckOrderRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_portfolio__service__pb2.CheckOrderResponse.FromString,
+                _registered_method=True)
+        self.ListLimitBreaches = channel.unary_unary(
+                '/steelyard.v1.PortfolioService/ListLimitBreaches',
+                request_serializer=steelyard_dot_v1_dot_portfolio__service__pb2.ListLimitBreachesRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_portfolio__service__pb2.ListLimitBreachesResponse.FromString,
+                _registered_method=True)
 
 
 class PortfolioServiceServicer:
-    """Positions summed per settle currency. A missing price never fails a question: it is named in the answer.
+    """Positions summed per settle currency, and the limits they are held against. A missing price never fails a question
+    but CheckOrder: it is named in the answer.
     """
 
     def GetPortfolio(self, request, context):
@@ -83,6 +105,45 @@ class PortfolioServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetLimits(self, request, context):
+        """Replaces all limits of an account in one settle currency; a limit left unset is set no more. The same again changes
+        nothing. The account need not exist yet.
+
+        Errors: INVALID_FIELD, REQUEST_ID_REUSED, VERSION_MISMATCH, STORE_UNAVAILABLE, INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLimits(self, request, context):
+        """The limits of an account, and where it stands against each. None for an account without limits.
+
+        Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckOrder(self, request, context):
+        """What an order would do before it is sent: the position it would make, and the limits it would break, in the worst
+        case over the caller's working orders. It answers from the store alone; where an exposure has no price it refuses.
+
+        Errors: INVALID_FIELD, UNKNOWN_INSTRUMENT, NUMERIC_LIMIT, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE,
+        INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLimitBreaches(self, request, context):
+        """The breaches of limits that are on record, the newest first.
+
+        Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PortfolioServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -101,6 +162,26 @@ def add_PortfolioServiceServicer_to_server(servicer, server):
                     request_deserializer=steelyard_dot_v1_dot_portfolio__service__pb2.GetPnlRequest.FromString,
                     response_serializer=steelyard_dot_v1_dot_portfolio__service__pb2.GetPnlResponse.SerializeToString,
             ),
+            'SetLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLimits,
+                    request_deserializer=steelyard_dot_v1_dot_portfolio__service__pb2.SetLimitsRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_portfolio__service__pb2.SetLimitsResponse.SerializeToString,
+            ),
+            'GetLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLimits,
+                    request_deserializer=steelyard_dot_v1_dot_portfolio__service__pb2.GetLimitsRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_portfolio__service__pb2.GetLimitsResponse.SerializeToString,
+            ),
+            'CheckOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckOrder,
+                    request_deserializer=steelyard_dot_v1_dot_portfolio__service__pb2.CheckOrderRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_portfolio__service__pb2.CheckOrderResponse.SerializeToString,
+            ),
+            'ListLimitBreaches': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLimitBreaches,
+                    request_deserializer=steelyard_dot_v1_dot_portfolio__service__pb2.ListLimitBreachesRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_portfolio__service__pb2.ListLimitBreachesResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'steelyard.v1.PortfolioService', rpc_method_handlers)
@@ -110,7 +191,8 @@ def add_PortfolioServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PortfolioService:
-    """Positions summed per settle currency. A missing price never fails a question: it is named in the answer.
+    """Positions summed per settle currency, and the limits they are held against. A missing price never fails a question
+    but CheckOrder: it is named in the answer.
     """
 
     @staticmethod
@@ -184,6 +266,114 @@ class PortfolioService:
             '/steelyard.v1.PortfolioService/GetPnl',
             steelyard_dot_v1_dot_portfolio__service__pb2.GetPnlRequest.SerializeToString,
             steelyard_dot_v1_dot_portfolio__service__pb2.GetPnlResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.v1.PortfolioService/SetLimits',
+            steelyard_dot_v1_dot_portfolio__service__pb2.SetLimitsRequest.SerializeToString,
+            steelyard_dot_v1_dot_portfolio__service__pb2.SetLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.v1.PortfolioService/GetLimits',
+            steelyard_dot_v1_dot_portfolio__service__pb2.GetLimitsRequest.SerializeToString,
+            steelyard_dot_v1_dot_portfolio__service__pb2.GetLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.v1.PortfolioService/CheckOrder',
+            steelyard_dot_v1_dot_portfolio__service__pb2.CheckOrderRequest.SerializeToString,
+            steelyard_dot_v1_dot_portfolio__service__pb2.CheckOrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLimitBreaches(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.v1.PortfolioService/ListLimitBreaches',
+            steelyard_dot_v1_dot_portfolio__service__pb2.ListLimitBreachesRequest.SerializeToString,
+            steelyard_dot_v1_dot_portfolio__service__pb2.ListLimitBreachesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,7 +13,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PortfolioServiceStub:
-    """Positions summed per settle currency. A missing price never fails a question: it is named in the answer."""
+    """Positions summed per settle currency, and the limits they are held against. A missing price never fails a question
+    but CheckOrder: it is named in the answer.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetPortfolio: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetPortfolioRequest, _portfolio_service_pb2.GetPortfolioResponse]
@@ -31,9 +33,34 @@ class PortfolioServiceStub:
 
     Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
     """
+    SetLimits: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetLimitsRequest, _portfolio_service_pb2.SetLimitsResponse]
+    """Replaces all limits of an account in one settle currency; a limit left unset is set no more. The same again changes
+    nothing. The account need not exist yet.
+
+    Errors: INVALID_FIELD, REQUEST_ID_REUSED, VERSION_MISMATCH, STORE_UNAVAILABLE, INTERNAL
+    """
+    GetLimits: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetLimitsRequest, _portfolio_service_pb2.GetLimitsResponse]
+    """The limits of an account, and where it stands against each. None for an account without limits.
+
+    Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+    """
+    CheckOrder: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.CheckOrderRequest, _portfolio_service_pb2.CheckOrderResponse]
+    """What an order would do before it is sent: the position it would make, and the limits it would break, in the worst
+    case over the caller's working orders. It answers from the store alone; where an exposure has no price it refuses.
+
+    Errors: INVALID_FIELD, UNKNOWN_INSTRUMENT, NUMERIC_LIMIT, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE,
+    INTERNAL
+    """
+    ListLimitBreaches: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.ListLimitBreachesRequest, _portfolio_service_pb2.ListLimitBreachesResponse]
+    """The breaches of limits that are on record, the newest first.
+
+    Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+    """
 
 class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Positions summed per settle currency. A missing price never fails a question: it is named in the answer."""
+    """Positions summed per settle currency, and the limits they are held against. A missing price never fails a question
+    but CheckOrder: it is named in the answer.
+    """
 
     @_abc_1.abstractmethod
     def GetPortfolio(
@@ -66,6 +93,53 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
         """The profit and loss alone.
 
         Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def SetLimits(
+        self,
+        request: _portfolio_service_pb2.SetLimitsRequest,
+        context: _aio.ServicerContext[_portfolio_service_pb2.SetLimitsRequest, _abc.Awaitable[_portfolio_service_pb2.SetLimitsResponse]],
+    ) -> _abc.Awaitable[_portfolio_service_pb2.SetLimitsResponse]:
+        """Replaces all limits of an account in one settle currency; a limit left unset is set no more. The same again changes
+        nothing. The account need not exist yet.
+
+        Errors: INVALID_FIELD, REQUEST_ID_REUSED, VERSION_MISMATCH, STORE_UNAVAILABLE, INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def GetLimits(
+        self,
+        request: _portfolio_service_pb2.GetLimitsRequest,
+        context: _aio.ServicerContext[_portfolio_service_pb2.GetLimitsRequest, _abc.Awaitable[_portfolio_service_pb2.GetLimitsResponse]],
+    ) -> _abc.Awaitable[_portfolio_service_pb2.GetLimitsResponse]:
+        """The limits of an account, and where it stands against each. None for an account without limits.
+
+        Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def CheckOrder(
+        self,
+        request: _portfolio_service_pb2.CheckOrderRequest,
+        context: _aio.ServicerContext[_portfolio_service_pb2.CheckOrderRequest, _abc.Awaitable[_portfolio_service_pb2.CheckOrderResponse]],
+    ) -> _abc.Awaitable[_portfolio_service_pb2.CheckOrderResponse]:
+        """What an order would do before it is sent: the position it would make, and the limits it would break, in the worst
+        case over the caller's working orders. It answers from the store alone; where an exposure has no price it refuses.
+
+        Errors: INVALID_FIELD, UNKNOWN_INSTRUMENT, NUMERIC_LIMIT, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE,
+        INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def ListLimitBreaches(
+        self,
+        request: _portfolio_service_pb2.ListLimitBreachesRequest,
+        context: _aio.ServicerContext[_portfolio_service_pb2.ListLimitBreachesRequest, _abc.Awaitable[_portfolio_service_pb2.ListLimitBreachesResponse]],
+    ) -> _abc.Awaitable[_portfolio_service_pb2.ListLimitBreachesResponse]:
+        """The breaches of limits that are on record, the newest first.
+
+        Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
         """
 
 def add_PortfolioServiceServicer_to_server(servicer: PortfolioServiceServicer, server: _aio.Server) -> None: ...

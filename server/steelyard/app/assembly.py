@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from steelyard.accounting.keys import Account
 from steelyard.app.live_side import CachedAnswers, LivePrices
+from steelyard.app.risk_side import RiskSide
 from steelyard.app.settings import Settings
 from steelyard.builds.progress_feed import ProgressFeed
 from steelyard.builds.worker import WorkerSettings, run_worker
@@ -78,13 +79,15 @@ class Operations:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         reading = Reading(HeadReads(database), system_clock)
+        self._jitter = random.random  # noqa: S311 - spreads retries, no secret
         self._record(settings, database, reading=reading)
+        self.risk = RiskSide(settings, database, reading=reading, clock=system_clock, jitter=self._jitter)
         self._answer(settings, database, reading=reading)
         self._build(settings, database)
 
     def _record(self, settings: Settings, database: Database, *, reading: Reading) -> None:
         """What changes the book and its records."""
-        jitter = random.random  # noqa: S311 - spreads retries, no secret
+        jitter = self._jitter
         ledger = PostgresLedger(database, system_clock)
         self.record_fills = RecordFills(ledger, system_clock, new_accounts=new_accounts(settings), jitter=jitter)
         self.correct_fills = CorrectFills(ledger, system_clock, jitter=jitter, limits=RefoldLimits())
@@ -140,10 +143,12 @@ class Operations:
         self.record_fills.start()
         self.account_tail.start()
         self.answers.start()
+        self.risk.watch.start()
 
     async def close(self) -> None:
         """Commits what still waits; follows no more."""
         await self.record_fills.close()
+        await self.risk.watch.close()
         await self.account_tail.close()
         await self.answers.close()
         await self.prices.close()
@@ -178,12 +183,22 @@ def servicers(operations: Operations, tokens: PageTokens) -> Services:
             tokens=tokens,
             clock=system_clock,
         ),
-        portfolio=PortfolioServicer(read=operations.answers.portfolio),
+        portfolio=_portfolio_servicer(operations, tokens),
         performance=PerformanceServicer(read=operations.answers.performance),
         market=MarketServicer(
             instruments=operations.keep_instruments, marks=operations.apply_marks, tokens=tokens, clock=system_clock
         ),
         admin=AdminServicer(accounts=operations.keep_accounts, tokens=tokens, clock=system_clock),
+    )
+
+
+def _portfolio_servicer(operations: Operations, tokens: PageTokens) -> PortfolioServicer:
+    return PortfolioServicer(
+        read=operations.answers.portfolio,
+        limits=operations.risk.keep_limits,
+        orders=operations.risk.check_order,
+        tokens=tokens,
+        clock=system_clock,
     )
 
 
@@ -214,7 +229,16 @@ class Service:
 
     async def wait(self) -> None:
         """Runs until the server ends, or one of its background tasks dies, which raises."""
-        await self.server.wait()
+        watching = self._operations.risk.watch.task
+        assert watching is not None
+        serving = asyncio.create_task(self.server.wait(), name="serving")
+        try:
+            await asyncio.wait((serving, watching), return_when=asyncio.FIRST_COMPLETED)
+            if watching.done() and not watching.cancelled():
+                await watching
+            await serving
+        finally:
+            serving.cancel()
 
     async def stop(self) -> bool:
         """Takes no more calls, ends those under way, commits what was handed in, lets the store go; False when calls

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from steelyard.operations.check_order import CheckOrder
+from steelyard.operations.keep_limits import KeepLimits
+from steelyard.operations.ports import Clock
 from steelyard.operations.position_view import Detail
 from steelyard.operations.read_portfolio import PortfolioAnswers, PortfolioView
 from steelyard.operations.reading import Answer
-from steelyard.rpc import decode, encode_portfolio, encode_position
+from steelyard.operations.record_fills import RequestIdentity
+from steelyard.rpc import decode, decode_risk, encode_portfolio, encode_position, encode_risk
 from steelyard.rpc.calls import Context
 from steelyard.rpc.encoded_once import EncodedOnce
-from steelyard.rpc.header import freshness, read_header
+from steelyard.rpc.header import freshness, read_header, write_header
+from steelyard.rpc.page_tokens import PageTokens
 from steelyard.v1 import portfolio_service_pb2, portfolio_service_pb2_grpc
 
 AnyRequest: TypeAlias = (
@@ -21,10 +26,16 @@ AnyRequest: TypeAlias = (
 
 
 class PortfolioServicer(portfolio_service_pb2_grpc.PortfolioServiceServicer):
-    """Positions summed per settle currency."""
+    """Positions summed per settle currency, and the limits they are held against."""
 
-    def __init__(self, *, read: PortfolioAnswers) -> None:
+    def __init__(
+        self, *, read: PortfolioAnswers, limits: KeepLimits, orders: CheckOrder, tokens: PageTokens, clock: Clock
+    ) -> None:
         self._read = read
+        self._limits = limits
+        self._orders = orders
+        self._tokens = tokens
+        self._clock = clock
         self._portfolio = EncodedOnce(_portfolio)
         self._exposure = EncodedOnce(_exposure)
         self._pnl = EncodedOnce(_pnl)
@@ -46,6 +57,62 @@ class PortfolioServicer(portfolio_service_pb2_grpc.PortfolioServiceServicer):
     ) -> portfolio_service_pb2.GetPnlResponse:
         """The profit and loss alone."""
         return self._pnl(await self._answer(request, context))
+
+    async def SetLimits(
+        self, request: portfolio_service_pb2.SetLimitsRequest, context: Context
+    ) -> portfolio_service_pb2.SetLimitsResponse:
+        """Replaces all limits of an account in one settle currency."""
+        request_id = decode.uuid(request.request_id, field="request_id")
+        account, wanted = decode_risk.limits(request)
+        is_versioned = request.HasField("expected_version")
+        receipt = await self._limits.set(
+            account,
+            wanted,
+            request=RequestIdentity(request_id, decode.body_hash(request)),
+            expected_version=decode.version(request.expected_version) if is_versioned else None,
+        )
+        return portfolio_service_pb2.SetLimitsResponse(
+            header=write_header(receipt.commits, at=self._clock()),
+            limits=encode_risk.limits(receipt.record),
+            replayed=receipt.is_replayed,
+        )
+
+    async def GetLimits(
+        self, request: portfolio_service_pb2.GetLimitsRequest, context: Context
+    ) -> portfolio_service_pb2.GetLimitsResponse:
+        """The limits of an account, and where it stands against each."""
+        answer = await self._limits.get(
+            decode.account(request.account), freshness=freshness(request.min_commit, context)
+        )
+        return portfolio_service_pb2.GetLimitsResponse(
+            header=read_header(answer.seen), currencies=encode_risk.standing(answer.value)
+        )
+
+    async def CheckOrder(
+        self, request: portfolio_service_pb2.CheckOrderRequest, context: Context
+    ) -> portfolio_service_pb2.CheckOrderResponse:
+        """What an order would do before it is sent."""
+        order, working = decode_risk.orders(request)
+        answer = await self._orders.check(order, working=working, freshness=freshness(request.min_commit, context))
+        return portfolio_service_pb2.CheckOrderResponse(
+            header=read_header(answer.seen), **encode_risk.order_check(answer.value)
+        )
+
+    async def ListLimitBreaches(
+        self, request: portfolio_service_pb2.ListLimitBreachesRequest, context: Context
+    ) -> portfolio_service_pb2.ListLimitBreachesResponse:
+        """Breaches of limits, the newest first."""
+        answer = await self._limits.breaches(
+            decode_risk.breach_filter(request),
+            size=decode.page_size(request.page_size),
+            after=self._tokens.cursor(request),
+            freshness=freshness(request.min_commit, context),
+        )
+        return portfolio_service_pb2.ListLimitBreachesResponse(
+            header=read_header(answer.seen),
+            breaches=[encode_risk.breach(each) for each in answer.value.rows],
+            next_page_token=self._tokens.next(request, answer.value.next_after),
+        )
 
     async def _answer(
         self, request: AnyRequest, context: Context, *, has_positions: bool = False
