@@ -11,9 +11,10 @@ from steelyard.embedded import EmbeddedPostgres
 from tests.bench.book_files import COPIED, KEYS, BookFiles, account_of, instruments
 from tests.bench.harness import BenchUnavailable, Run, say
 from tests.bench.service import serving, working
-from tests.bench.store import drop_database, make_instruments, new_database, open_database, settle
+from tests.bench.store import copy_database, drop_database, make_instruments, new_database, open_database, settle
 
 TIMEOUT_S = 600.0
+TEMPLATE = "empty_book"
 
 
 async def import_run(
@@ -62,12 +63,20 @@ async def copy_seconds(postgres: EmbeddedPostgres, files: BookFiles) -> float:
     return taken
 
 
-async def empty_book(postgres: EmbeddedPostgres, name: str) -> str:
-    """The url of a database that knows the instruments and nothing else."""
-    url = await new_database(postgres, name)
-    database = open_database(url)
+async def make_template(postgres: EmbeddedPostgres) -> None:
+    """A database that knows the instruments and nothing else, for `empty_book` to copy."""
+    database = open_database(await new_database(postgres, TEMPLATE))
     try:
         await make_instruments(database, instruments())
+    finally:
+        await database.close()
+
+
+async def empty_book(postgres: EmbeddedPostgres, name: str) -> str:
+    """The url of a new copy of the template, everything before it being on disk."""
+    url = await copy_database(postgres, name, template=TEMPLATE)
+    database = open_database(url)
+    try:
         await settle(database)
     finally:
         await database.close()

@@ -39,21 +39,27 @@ async def durable_postgres() -> AsyncIterator[EmbeddedPostgres]:
 
 async def new_database(postgres: EmbeddedPostgres, name: str) -> str:
     """The url of a new database with the newest schema."""
-    connection = await asyncpg.connect(postgres.url)
-    try:
-        await connection.execute(f'CREATE DATABASE "{name}"')
-    finally:
-        await connection.close()
+    await _administer(postgres, f'CREATE DATABASE "{name}"')
     url = postgres.database_url(name)
     await asyncio.to_thread(upgrade, url)
     return url
 
 
+async def copy_database(postgres: EmbeddedPostgres, name: str, *, template: str) -> str:
+    """The url of a copy of a database that nobody is connected to."""
+    await _administer(postgres, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    return postgres.database_url(name)
+
+
 async def drop_database(postgres: EmbeddedPostgres, name: str) -> None:
     """Drops a database, ending whatever is still connected to it."""
+    await _administer(postgres, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+async def _administer(postgres: EmbeddedPostgres, statement: str) -> None:
     connection = await asyncpg.connect(postgres.url)
     try:
-        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        await connection.execute(statement)
     finally:
         await connection.close()
 

@@ -9,7 +9,7 @@ import statistics
 
 from tests.bench.book_files import KEYS, make_files
 from tests.bench.harness import Line, Run, Target, Terms, stage
-from tests.bench.import_speed import import_run
+from tests.bench.import_speed import import_run, make_template
 from tests.bench.rebuild_speed import NEW_FILLS, Rebuilds, rebuild_runs
 from tests.bench.store import FOLDER, drop_database, durable_postgres
 
@@ -32,6 +32,7 @@ async def whole_book(terms: Terms, wanted: frozenset[str]) -> list[Line]:
     try:
         async with durable_postgres() as postgres:
             url = ""
+            await make_template(postgres)
             for number in range(terms.runs if "B6" in wanted else 1):
                 if number:
                     await drop_database(postgres, f"book{number - 1}")
