@@ -76,7 +76,9 @@ async def _work(
 ) -> None:
     """Works until one of its parts ends; where the store is away that may be any of them."""
     app = make_app(url, builder.run_chunk, log=log)
-    async with app.open_async():
+    try:
+        if not await _open(app, stop):
+            return
         schedule = Schedule(
             sweep, app, interval_s=settings.sweep_interval_s, stalled_after_s=settings.stalled_after_s, log=log
         )
@@ -87,6 +89,25 @@ async def _work(
             stop.wait(),
         ]
         await _until_one_ends(work)
+    finally:
+        await app.close_async()
+
+
+async def _open(app: procrastinate.App, stop: asyncio.Event) -> bool:
+    """Connects; False where the worker was told to end before the store answered."""
+    opening, stopping = asyncio.ensure_future(_opened(app)), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if opening.done():
+        await opening
+        return True
+    opening.cancel()
+    await asyncio.wait((opening,))
+    return False
+
+
+async def _opened(app: procrastinate.App) -> None:
+    await app.open_async()
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:
