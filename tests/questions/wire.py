@@ -12,8 +12,10 @@ from steelyard.operations.account_tail import AccountTail
 from steelyard.operations.annotate_positions import AnnotatePositions
 from steelyard.operations.check_order import CheckOrder
 from steelyard.operations.day_results import DayResults
+from steelyard.operations.feed_ports import FeedRules
 from steelyard.operations.keep_limits import KeepLimits
 from steelyard.operations.read_portfolio import PortfolioAnswers
+from steelyard.operations.report_venue_position import ReportVenuePosition
 from steelyard.operations.risk import ReadRisk, RiskTerms
 from steelyard.operations.watch_positions import WatchPositions
 from steelyard.rpc.admin_servicer import AdminServicer
@@ -26,6 +28,7 @@ from steelyard.rpc.server import GrpcServer, ServerSettings, Services
 from steelyard.rpc.status import DETAILS_TRAILER
 from steelyard.storage.annotations import PositionAnnotations
 from steelyard.storage.change_reads import ChangeReads
+from steelyard.storage.feed_ledger import PostgresFeedLedger
 from steelyard.storage.limits import LimitRecords
 from steelyard.telemetry.logs import json_log
 from steelyard.v1 import (
@@ -85,6 +88,13 @@ def services(book: Book) -> Services:
             events=book.events,
             watch=WatchPositions(changes, AccountTail(changes), clock=book.clock),
             annotate=AnnotatePositions(PositionAnnotations(book.database), jitter=lambda: 0.5),
+            report=ReportVenuePosition(
+                PostgresFeedLedger(book.database, book.clock),
+                book.clock,
+                rules=FeedRules(),
+                new_accounts=None,
+                jitter=lambda: 0.5,
+            ),
             tokens=tokens,
             clock=book.clock,
         ),

@@ -65,6 +65,7 @@ from steelyard.client.position_calls import (
     Annotated,
     PositionsFound,
     RoundTripDetail,
+    VenueAnswer,
 )
 from steelyard.client.records import (
     Adjustment,
@@ -95,6 +96,8 @@ from steelyard.client.records import (
     RoundTripState,
     Side,
     VenueFigures,
+    VenueReport,
+    VenueReportOutcome,
 )
 from steelyard.client.report_calls import (
     DailyPerformance,
@@ -275,7 +278,10 @@ __all__ = [
     "TryLater",
     "Unavailable",
     "UnknownInstrument",
+    "VenueAnswer",
     "VenueFigures",
+    "VenueReport",
+    "VenueReportOutcome",
     "VersionMismatch",
     "WatchMode",
     "WeeklyPerformance",

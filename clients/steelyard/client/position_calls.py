@@ -26,8 +26,10 @@ from steelyard.client.records import (
     PositionView,
     RoundTrip,
     RoundTripState,
+    VenueReport,
+    VenueReportOutcome,
 )
-from steelyard.client.translation import decimal_text, message_of, record_of, set_word, timestamp
+from steelyard.client.translation import decimal_text, fill_message, message_of, record_of, set_word, timestamp
 from steelyard.v1 import common_pb2, position_service_pb2, position_service_pb2_grpc
 
 
@@ -54,6 +56,18 @@ class Annotated:
     """Labels and notes as a write left them."""
 
     annotations: PositionAnnotations
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VenueAnswer:
+    """What a venue's report came to."""
+
+    outcome: VenueReportOutcome
+    version: int | None
+    """The position's version where the report changed it."""
+    size_differs: bool
+    average_differs: bool
     replayed: bool
 
 
@@ -162,6 +176,15 @@ class PositionCalls(Caller):
             annotation_etag=annotation_etag,
         )
         return record_of(Annotated, await self._write(self._positions.UpdatePosition, request))
+
+    async def report_venue_position(self, report: VenueReport, *, request_id: str | None = None) -> VenueAnswer:
+        """Says what a venue says a position is: it sets the position, or is compared, by the account's authority.
+
+        Raises `UnknownInstrument`; `NotFound` where the account is unknown and none is made.
+        """
+        request = position_service_pb2.ReportVenuePositionRequest(request_id=new_request_id(request_id))
+        fill_message(request, report)
+        return record_of(VenueAnswer, await self._write(self._positions.ReportVenuePosition, request))
 
     def list_lots(
         self,

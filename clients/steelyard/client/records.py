@@ -281,6 +281,31 @@ class Position:
     notes: str | None = None
 
 
+class VenueReportOutcome(StrEnum):
+    """What a venue's report came to."""
+
+    APPLIED = "APPLIED"
+    UNCHANGED = "UNCHANGED"
+    OUTDATED = "OUTDATED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VenueReport:
+    """What a venue says of a position; what it does not say is None, and never zero."""
+
+    key: PositionKey
+    quantity: Decimal
+    """Signed; 0: flat."""
+    average_price: Decimal | None = None
+    unrealized_pnl: Decimal | None = None
+    realized_pnl: Decimal | None = None
+    """Cumulative, all-time per instrument."""
+    mark_price: Decimal | None = None
+    reported_at: datetime | None = None
+    """The report's own time; None: it has none, and is only compared."""
+    source: str = "venue"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PositionAnnotations:
     """What people say about a position; it never steps the position's version."""

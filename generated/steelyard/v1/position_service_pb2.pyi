@@ -25,6 +25,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _VenueReportOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VenueReportOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VenueReportOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VENUE_REPORT_OUTCOME_UNSPECIFIED: _VenueReportOutcome.ValueType  # 0
+    """Not set; never sent."""
+    VENUE_REPORT_OUTCOME_APPLIED: _VenueReportOutcome.ValueType  # 1
+    """The position is one version further."""
+    VENUE_REPORT_OUTCOME_UNCHANGED: _VenueReportOutcome.ValueType  # 2
+    """Taken note of; the position did not change."""
+    VENUE_REPORT_OUTCOME_OUTDATED: _VenueReportOutcome.ValueType  # 3
+    """Older than the last one seen: nothing changed."""
+
+class VenueReportOutcome(_VenueReportOutcome, metaclass=_VenueReportOutcomeEnumTypeWrapper):
+    """What a venue's report came to."""
+
+VENUE_REPORT_OUTCOME_UNSPECIFIED: VenueReportOutcome.ValueType  # 0
+"""Not set; never sent."""
+VENUE_REPORT_OUTCOME_APPLIED: VenueReportOutcome.ValueType  # 1
+"""The position is one version further."""
+VENUE_REPORT_OUTCOME_UNCHANGED: VenueReportOutcome.ValueType  # 2
+"""Taken note of; the position did not change."""
+VENUE_REPORT_OUTCOME_OUTDATED: VenueReportOutcome.ValueType  # 3
+"""Older than the last one seen: nothing changed."""
+Global___VenueReportOutcome: _TypeAlias = VenueReportOutcome  # noqa: Y015
+
 class _WatchMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -795,6 +823,129 @@ class UpdatePositionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdatePositionResponse: _TypeAlias = UpdatePositionResponse  # noqa: Y015
+
+@_typing.final
+class ReportVenuePositionRequest(_message.Message):
+    """Says what a venue says of a position."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    AVERAGE_PRICE_FIELD_NUMBER: _builtins.int
+    UNREALIZED_PNL_FIELD_NUMBER: _builtins.int
+    REALIZED_PNL_FIELD_NUMBER: _builtins.int
+    MARK_PRICE_FIELD_NUMBER: _builtins.int
+    REPORTED_AT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID of this call. A repeat with the same body gets the first answer."""
+    quantity: _builtins.str
+    """Signed; 0: flat. Never negative on LEG_LONG, never positive on LEG_SHORT."""
+    average_price: _builtins.str
+    """Average entry price. Unset: not said, or flat."""
+    unrealized_pnl: _builtins.str
+    """By the venue's own price, settle currency; kept beside the figures of fills, never added to them. Unset: not said."""
+    realized_pnl: _builtins.str
+    """Cumulative, all-time per instrument; kept beside the figures of fills, never added to them. Unset: not said."""
+    mark_price: _builtins.str
+    """The venue's mark price; with `reported_at` it is a mark like any other. Unset: not said."""
+    source: _builtins.str
+    """Who says it, at most 64 characters. Default: `venue`."""
+    @_builtins.property
+    def key(self) -> _common_pb2.PositionKey:
+        """Which position. Its instrument must be known."""
+
+    @_builtins.property
+    def reported_at(self) -> _timestamp_pb2.Timestamp:
+        """The report's own time. Unset: it has none, and is only compared."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        key: _common_pb2.PositionKey | None = ...,
+        quantity: _builtins.str = ...,
+        average_price: _builtins.str | None = ...,
+        unrealized_pnl: _builtins.str | None = ...,
+        realized_pnl: _builtins.str | None = ...,
+        mark_price: _builtins.str | None = ...,
+        reported_at: _timestamp_pb2.Timestamp | None = ...,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_average_price", b"_average_price", "_mark_price", b"_mark_price", "_realized_pnl", b"_realized_pnl", "_reported_at", b"_reported_at", "_unrealized_pnl", b"_unrealized_pnl", "average_price", b"average_price", "key", b"key", "mark_price", b"mark_price", "realized_pnl", b"realized_pnl", "reported_at", b"reported_at", "unrealized_pnl", b"unrealized_pnl"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average_price", b"_average_price", "_mark_price", b"_mark_price", "_realized_pnl", b"_realized_pnl", "_reported_at", b"_reported_at", "_unrealized_pnl", b"_unrealized_pnl", "average_price", b"average_price", "key", b"key", "mark_price", b"mark_price", "quantity", b"quantity", "realized_pnl", b"realized_pnl", "reported_at", b"reported_at", "request_id", b"request_id", "source", b"source", "unrealized_pnl", b"unrealized_pnl"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__average_price: _TypeAlias = _typing.Literal["average_price"]  # noqa: Y015
+    _WhichOneofArgType__average_price: _TypeAlias = _typing.Literal["_average_price", b"_average_price"]  # noqa: Y015
+    _WhichOneofReturnType__mark_price: _TypeAlias = _typing.Literal["mark_price"]  # noqa: Y015
+    _WhichOneofArgType__mark_price: _TypeAlias = _typing.Literal["_mark_price", b"_mark_price"]  # noqa: Y015
+    _WhichOneofReturnType__realized_pnl: _TypeAlias = _typing.Literal["realized_pnl"]  # noqa: Y015
+    _WhichOneofArgType__realized_pnl: _TypeAlias = _typing.Literal["_realized_pnl", b"_realized_pnl"]  # noqa: Y015
+    _WhichOneofReturnType__reported_at: _TypeAlias = _typing.Literal["reported_at"]  # noqa: Y015
+    _WhichOneofArgType__reported_at: _TypeAlias = _typing.Literal["_reported_at", b"_reported_at"]  # noqa: Y015
+    _WhichOneofReturnType__unrealized_pnl: _TypeAlias = _typing.Literal["unrealized_pnl"]  # noqa: Y015
+    _WhichOneofArgType__unrealized_pnl: _TypeAlias = _typing.Literal["_unrealized_pnl", b"_unrealized_pnl"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__average_price) -> _WhichOneofReturnType__average_price | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mark_price) -> _WhichOneofReturnType__mark_price | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__realized_pnl) -> _WhichOneofReturnType__realized_pnl | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reported_at) -> _WhichOneofReturnType__reported_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unrealized_pnl) -> _WhichOneofReturnType__unrealized_pnl | None: ...
+
+Global___ReportVenuePositionRequest: _TypeAlias = ReportVenuePositionRequest  # noqa: Y015
+
+@_typing.final
+class ReportVenuePositionResponse(_message.Message):
+    """What the report came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SIZE_DIFFERS_FIELD_NUMBER: _builtins.int
+    AVERAGE_DIFFERS_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    outcome: Global___VenueReportOutcome.ValueType
+    """In a word."""
+    version: _builtins.int
+    """The position's version. Unset where the report did not change it."""
+    size_differs: _builtins.bool
+    """Whether the sizes differ, by more than the tolerance, in what was only compared."""
+    average_differs: _builtins.bool
+    """Whether the sizes agree and the averages differ, by strictly more than 0.1 %, in what was only compared."""
+    replayed: _builtins.bool
+    """Whether this is the stored answer to an earlier call with the same request id."""
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader:
+        """The commits made."""
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        outcome: Global___VenueReportOutcome.ValueType = ...,
+        version: _builtins.int | None = ...,
+        size_differs: _builtins.bool = ...,
+        average_differs: _builtins.bool = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "header", b"header", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "average_differs", b"average_differs", "header", b"header", "outcome", b"outcome", "replayed", b"replayed", "size_differs", b"size_differs", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
+
+Global___ReportVenuePositionResponse: _TypeAlias = ReportVenuePositionResponse  # noqa: Y015
 
 @_typing.final
 class WatchPositionsRequest(_message.Message):

@@ -75,6 +75,11 @@ class PositionServiceStub:
                 request_serializer=steelyard_dot_v1_dot_position__service__pb2.UpdatePositionRequest.SerializeToString,
                 response_deserializer=steelyard_dot_v1_dot_position__service__pb2.UpdatePositionResponse.FromString,
                 _registered_method=True)
+        self.ReportVenuePosition = channel.unary_unary(
+                '/steelyard.v1.PositionService/ReportVenuePosition',
+                request_serializer=steelyard_dot_v1_dot_position__service__pb2.ReportVenuePositionRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_position__service__pb2.ReportVenuePositionResponse.FromString,
+                _registered_method=True)
         self.WatchPositions = channel.unary_stream(
                 '/steelyard.v1.PositionService/WatchPositions',
                 request_serializer=steelyard_dot_v1_dot_position__service__pb2.WatchPositionsRequest.SerializeToString,
@@ -159,6 +164,16 @@ class PositionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportVenuePosition(self, request, context):
+        """What a venue says a position is. By the account's `size_authority` it sets the position at its own time, or is only
+        compared: where it differs, that is recorded as a discrepancy. A report older than the last one seen changes nothing.
+
+        Errors: INVALID_FIELD, NOT_FOUND, REQUEST_ID_REUSED, UNKNOWN_INSTRUMENT, NUMERIC_LIMIT, STORE_UNAVAILABLE, INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchPositions(self, request, context):
         """Watches the positions of an account: what is held, then every change, until the caller ends it. Ordered, without
         repeats or gaps, resumable by the token of any message, or reset explicitly.
@@ -211,6 +226,11 @@ def add_PositionServiceServicer_to_server(servicer, server):
                     servicer.UpdatePosition,
                     request_deserializer=steelyard_dot_v1_dot_position__service__pb2.UpdatePositionRequest.FromString,
                     response_serializer=steelyard_dot_v1_dot_position__service__pb2.UpdatePositionResponse.SerializeToString,
+            ),
+            'ReportVenuePosition': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportVenuePosition,
+                    request_deserializer=steelyard_dot_v1_dot_position__service__pb2.ReportVenuePositionRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_position__service__pb2.ReportVenuePositionResponse.SerializeToString,
             ),
             'WatchPositions': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchPositions,
@@ -435,6 +455,33 @@ class PositionService:
             '/steelyard.v1.PositionService/UpdatePosition',
             steelyard_dot_v1_dot_position__service__pb2.UpdatePositionRequest.SerializeToString,
             steelyard_dot_v1_dot_position__service__pb2.UpdatePositionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportVenuePosition(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.v1.PositionService/ReportVenuePosition',
+            steelyard_dot_v1_dot_position__service__pb2.ReportVenuePositionRequest.SerializeToString,
+            steelyard_dot_v1_dot_position__service__pb2.ReportVenuePositionResponse.FromString,
             options,
             channel_credentials,
             insecure,

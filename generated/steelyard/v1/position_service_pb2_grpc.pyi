@@ -57,6 +57,12 @@ class PositionServiceStub:
 
     Errors: INVALID_FIELD, NOT_FOUND, REQUEST_ID_REUSED, VERSION_MISMATCH, STORE_UNAVAILABLE, INTERNAL
     """
+    ReportVenuePosition: _aio.UnaryUnaryMultiCallable[_position_service_pb2.ReportVenuePositionRequest, _position_service_pb2.ReportVenuePositionResponse]
+    """What a venue says a position is. By the account's `size_authority` it sets the position at its own time, or is only
+    compared: where it differs, that is recorded as a discrepancy. A report older than the last one seen changes nothing.
+
+    Errors: INVALID_FIELD, NOT_FOUND, REQUEST_ID_REUSED, UNKNOWN_INSTRUMENT, NUMERIC_LIMIT, STORE_UNAVAILABLE, INTERNAL
+    """
     WatchPositions: _aio.UnaryStreamMultiCallable[_position_service_pb2.WatchPositionsRequest, _position_service_pb2.WatchPositionsResponse]
     """Watches the positions of an account: what is held, then every change, until the caller ends it. Ordered, without
     repeats or gaps, resumable by the token of any message, or reset explicitly.
@@ -154,6 +160,18 @@ class PositionServiceServicer(metaclass=_abc_1.ABCMeta):
         commit on.
 
         Errors: INVALID_FIELD, NOT_FOUND, REQUEST_ID_REUSED, VERSION_MISMATCH, STORE_UNAVAILABLE, INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def ReportVenuePosition(
+        self,
+        request: _position_service_pb2.ReportVenuePositionRequest,
+        context: _aio.ServicerContext[_position_service_pb2.ReportVenuePositionRequest, _abc.Awaitable[_position_service_pb2.ReportVenuePositionResponse]],
+    ) -> _abc.Awaitable[_position_service_pb2.ReportVenuePositionResponse]:
+        """What a venue says a position is. By the account's `size_authority` it sets the position at its own time, or is only
+        compared: where it differs, that is recorded as a discrepancy. A report older than the last one seen changes nothing.
+
+        Errors: INVALID_FIELD, NOT_FOUND, REQUEST_ID_REUSED, UNKNOWN_INSTRUMENT, NUMERIC_LIMIT, STORE_UNAVAILABLE, INTERNAL
         """
 
     @_abc_1.abstractmethod

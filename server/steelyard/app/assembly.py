@@ -21,6 +21,7 @@ from steelyard.operations.apply_marks import ApplyMarks
 from steelyard.operations.build_positions import BuildPositions
 from steelyard.operations.correct_fills import CorrectFills
 from steelyard.operations.create_builds import CreateBuilds
+from steelyard.operations.feed_ports import FeedRules
 from steelyard.operations.import_trades import AccountPatterns, ImportLimits, ImportTrades
 from steelyard.operations.keep_accounts import KeepAccounts
 from steelyard.operations.keep_instruments import KeepInstruments
@@ -35,6 +36,7 @@ from steelyard.operations.read_positions import ReadPositions
 from steelyard.operations.read_trips import ReadTrips
 from steelyard.operations.reading import Reading
 from steelyard.operations.record_fills import RecordFills
+from steelyard.operations.report_venue_position import ReportVenuePosition
 from steelyard.operations.roll_back_import import RollBackImport
 from steelyard.operations.watch_positions import WatchPositions
 from steelyard.rpc.admin_servicer import AdminServicer
@@ -55,6 +57,7 @@ from steelyard.storage.builds import PostgresBuilds
 from steelyard.storage.change_reads import ChangeReads
 from steelyard.storage.database import Database, DatabaseLimits
 from steelyard.storage.event_reads import EventReads
+from steelyard.storage.feed_ledger import PostgresFeedLedger
 from steelyard.storage.fill_reads import FillReads
 from steelyard.storage.heads import HeadReads
 from steelyard.storage.import_rollback import PostgresRollback
@@ -92,6 +95,13 @@ class Operations:
         self.record_fills = RecordFills(ledger, system_clock, new_accounts=new_accounts(settings), jitter=jitter)
         self.correct_fills = CorrectFills(ledger, system_clock, jitter=jitter, limits=RefoldLimits())
         self.apply_marks = ApplyMarks(MarkTable(database), clock=system_clock, stale_after=settings.stale_after)
+        self.report_venue_position = ReportVenuePosition(
+            PostgresFeedLedger(database, system_clock),
+            system_clock,
+            rules=FeedRules(),
+            new_accounts=new_accounts(settings),
+            jitter=jitter,
+        )
         self.annotate_positions = AnnotatePositions(PositionAnnotations(database), jitter=jitter)
         self.keep_accounts = KeepAccounts(AccountRecords(database), reading, jitter=jitter)
         self.keep_instruments = KeepInstruments(InstrumentRecords(database), jitter=jitter)
@@ -162,6 +172,7 @@ def servicers(operations: Operations, tokens: PageTokens) -> Services:
         events=operations.read_events,
         watch=operations.watch_positions,
         annotate=operations.annotate_positions,
+        report=operations.report_venue_position,
         tokens=tokens,
         clock=system_clock,
     )

@@ -13,8 +13,9 @@ from steelyard.operations.read_events import ReadEvents
 from steelyard.operations.read_positions import ReadPositions
 from steelyard.operations.read_trips import ReadTrips
 from steelyard.operations.record_fills import RequestIdentity
+from steelyard.operations.report_venue_position import ReportVenuePosition
 from steelyard.operations.watch_positions import WatchPositions
-from steelyard.rpc import decode, decode_position, encode, encode_position, encode_trip, watching
+from steelyard.rpc import decode, decode_position, encode, encode_position, encode_trip, venue, watching
 from steelyard.rpc.calls import Context
 from steelyard.rpc.header import freshness, read_header, write_header
 from steelyard.rpc.page_tokens import PageTokens
@@ -32,6 +33,7 @@ class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
         events: ReadEvents,
         watch: WatchPositions,
         annotate: AnnotatePositions,
+        report: ReportVenuePosition,
         tokens: PageTokens,
         clock: Clock,
     ) -> None:
@@ -40,6 +42,7 @@ class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
         self._events = events
         self._watch = watch
         self._annotate = annotate
+        self._report = report
         self._tokens = tokens
         self._clock = clock
 
@@ -171,6 +174,19 @@ class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
             header=write_header(receipt.commits, at=self._clock()),
             annotations=encode_position.written_annotations(receipt.annotations),
             replayed=receipt.is_replayed,
+        )
+
+    async def ReportVenuePosition(
+        self, request: position_service_pb2.ReportVenuePositionRequest, context: Context
+    ) -> position_service_pb2.ReportVenuePositionResponse:
+        """Takes what a venue says a position is."""
+        request_id = decode.uuid(request.request_id, field="request_id")
+        with venue.named_as_sent(request):
+            answer = await self._report.report(
+                venue.report(request), request=RequestIdentity(request_id, decode.body_hash(request))
+            )
+        return position_service_pb2.ReportVenuePositionResponse(
+            header=write_header(answer.commits, at=self._clock()), **venue.answer(answer)
         )
 
     async def WatchPositions(
