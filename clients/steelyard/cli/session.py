@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, date, datetime
@@ -31,7 +30,7 @@ SERVER_DEFAULT = DEFAULT_ADDRESS
 PIPE_WIDTH = 200
 """Columns of a table that no terminal limits."""
 
-screen = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH)
+screen = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 """Answers, on standard output."""
 aside = Console(stderr=True, highlight=False)
 """Progress and remarks, on standard error."""

@@ -6,7 +6,10 @@ import asyncio
 import gc
 import os
 import sys
+from collections.abc import Coroutine
+from typing import Any
 
+from procrastinate.exceptions import ConnectorException
 from psycopg import Error as DriverError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -17,7 +20,9 @@ from steelyard.app.store import check_revision, embedded_url
 from steelyard.telemetry.logs import Log, json_log
 
 RETRY_S = 1.0
-AWAY = (StoreUnavailable, DriverError, SQLAlchemyError, ConnectionError, TimeoutError)
+STOP_GRACE_S = 10.0
+"""Longer than running jobs are given to end."""
+AWAY = (StoreUnavailable, ConnectorException, DriverError, SQLAlchemyError, ConnectionError, TimeoutError)
 """What it looks like when the database has gone away: the worker waits for it."""
 GARBAGE_THRESHOLD = 50_000
 """Objects made between two looks for garbage. Folding makes millions, none of them in circles; at Python's 700 the
@@ -46,12 +51,27 @@ async def work(settings: Settings, *, is_owned: bool, stop: asyncio.Event) -> bo
 async def _until_away(settings: Settings, *, url: str, log: Log, stop: asyncio.Event) -> None:
     worker = Worker(settings, url=url, log=log)
     try:
-        await worker.run(stop)
+        await _run_within(worker.run(stop), stop=stop)
     except AWAY as error:
         log.warning("store_away", error=type(error).__name__)
         await asyncio.sleep(RETRY_S)
     finally:
         await worker.close()
+
+
+async def _run_within(run: Coroutine[Any, Any, None], *, stop: asyncio.Event) -> None:
+    """Runs to the end; once `stop` is set no longer than a grace: connecting to a store that is away takes longer."""
+    running = asyncio.create_task(run)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((running,), timeout=STOP_GRACE_S if stop.is_set() else None)
+    finally:
+        stopping.cancel()
+        running.cancel()
+        await asyncio.wait((running, stopping))
+    if not running.cancelled():
+        running.result()
 
 
 def _end_with_owner(stop: asyncio.Event) -> None:
