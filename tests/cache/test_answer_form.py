@@ -1,18 +1,20 @@
 """Answers written down and read again are the same answers, digit for digit; anything else is refused."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, time, timedelta
 from decimal import Decimal
 
 import pytest
 
 from steelyard.accounting.keys import Account
+from steelyard.accounting.limits import LimitState
 from steelyard.accounting.trading_calendar import Session
 from steelyard.operations.answer_form import AnswerForm
 from steelyard.operations.ports import Commit
 from steelyard.operations.read_performance import PerformanceFilter, PerformanceRead
 from steelyard.operations.read_portfolio import PortfolioView
 from steelyard.operations.reading import Answer, Seen, ServedFrom
+from steelyard.operations.risk import Standing
 from tests.questions.books import NOW, Book, fill, key
 
 DESK = Account("desk")
@@ -52,6 +54,8 @@ async def test_portfolios_and_performance_come_back_as_they_were(database_url: s
     assert again.value.portfolio == answer.value.portfolio
     assert list(again.value.positions) == list(answer.value.positions)
     assert again.seen == answer.seen
+    limited = replace(answer.value, limits=Standing({"USDT": LimitState.EXCEEDED}, is_whole=False))
+    assert form.read(form.write(replace(answer, value=limited))).value.limits == limited.limits
 
     days: AnswerForm[PerformanceRead] = AnswerForm(PerformanceRead)
     wanted = PerformanceFilter(accounts=[DESK], day=date(2026, 3, 2), day_rule=Session(time(16, 30), "America/Chicago"))

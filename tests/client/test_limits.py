@@ -239,3 +239,42 @@ async def test_an_order_is_judged_after_the_callers_own_writes(desk: Steelyard) 
         await desk.record_fill(make_fill(number))
         check = await desk.check_order(order())
         assert plain(check.position_version, check.outcome.quantity_before) == [number, number + 1]
+
+
+async def test_every_answer_about_a_portfolio_says_whether_a_limit_is_exceeded(desk: Steelyard) -> None:
+    await hold(desk)
+
+    async def told(*accounts: str, instruments: Sequence[str] = ()) -> list[LimitState | None]:
+        (portfolio,) = (await desk.get_portfolio(accounts, instruments=instruments)).currencies
+        (exposure,) = await desk.get_exposure(accounts, instruments=instruments)
+        (pnl,) = await desk.get_pnl(accounts, instruments=instruments)
+        return [portfolio.limit_exceeded, exposure.limit_exceeded, pnl.limit_exceeded]
+
+    assert await told("desk") == [LimitState.WITHIN] * 3
+    await desk.set_limits(LIMITS)
+    assert await told("desk") == [LimitState.WITHIN] * 3
+    await desk.set_limits(replace(LIMITS, gross_exposure_max=Decimal(99_999)))
+    assert await told("desk") == await told() == [LimitState.EXCEEDED] * 3
+    await desk.record_fill(make_fill(2, account="other"))
+    assert await told("other") == [LimitState.WITHIN] * 3
+    await desk.set_limits(Limits(account="other", settle_currency="USD", net_exposure_max=Decimal(1)))
+    await desk.set_limits(replace(LIMITS, gross_exposure_max=Decimal(100_000)))
+    assert await told("desk", "other", instruments=[MNQ]) == [LimitState.EXCEEDED] * 3
+    assert await told("desk") == [LimitState.WITHIN] * 3
+
+
+async def test_a_limit_over_a_price_that_is_missing_is_unknown_in_a_portfolio_too(desk: Steelyard) -> None:
+    await desk.record_fill(make_fill(1))
+    await desk.set_limits(LIMITS)
+    (usd,) = (await desk.get_portfolio(["desk"])).currencies
+    assert plain(usd.limit_exceeded, usd.complete) == [LimitState.UNKNOWN, False]
+
+
+async def test_of_more_accounts_with_limits_than_are_looked_at_an_answer_is_unknown(desk: Steelyard) -> None:
+    await hold(desk)
+    for number in range(51):
+        await desk.set_limits(replace(LIMITS, account=f"desk-{number:02}"))
+    (usd,) = (await desk.get_portfolio()).currencies
+    assert usd.limit_exceeded is LimitState.UNKNOWN
+    (usd,) = (await desk.get_portfolio(["desk"])).currencies
+    assert usd.limit_exceeded is LimitState.WITHIN

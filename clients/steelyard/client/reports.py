@@ -10,6 +10,8 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from steelyard.client.risk_records import LimitState
+
 
 class InstrumentKind(StrEnum):
     """How price relates to money."""
@@ -87,6 +89,7 @@ class CurrencyPortfolio:
     missing_prices: tuple[str, ...]
     complete: bool
     calculated_at: datetime
+    limit_exceeded: LimitState | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +110,7 @@ class CurrencyExposure:
     missing_prices: tuple[str, ...]
     complete: bool
     calculated_at: datetime
+    limit_exceeded: LimitState | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +132,7 @@ class CurrencyPnl:
     missing_prices: tuple[str, ...]
     complete: bool
     calculated_at: datetime
+    limit_exceeded: LimitState | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from steelyard.v1 import risk_pb2 as _risk_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -90,6 +91,7 @@ class CurrencyPortfolio(_message.Message):
     MISSING_PRICES_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
     CALCULATED_AT_FIELD_NUMBER: _builtins.int
+    LIMIT_EXCEEDED_FIELD_NUMBER: _builtins.int
     settle_currency: _builtins.str
     """The currency of all money here."""
     gross_exposure: _builtins.str
@@ -126,6 +128,10 @@ class CurrencyPortfolio(_message.Message):
     """How many are short."""
     complete: _builtins.bool
     """Whether no price is missing."""
+    limit_exceeded: _risk_pb2.LimitState.ValueType
+    """Where the accounts asked for stand against their limits in this currency, whichever instruments are asked for. Of
+    more than 50 accounts with limits only 50 are looked at: if none is exceeded, it is LIMIT_STATE_UNKNOWN.
+    """
     @_builtins.property
     def by_instrument(self) -> _containers.RepeatedCompositeFieldContainer[Global___PortfolioGroup]:
         """By instrument, sorted by name."""
@@ -172,10 +178,11 @@ class CurrencyPortfolio(_message.Message):
         missing_prices: _abc.Iterable[_builtins.str] | None = ...,
         complete: _builtins.bool = ...,
         calculated_at: _timestamp_pb2.Timestamp | None = ...,
+        limit_exceeded: _risk_pb2.LimitState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["calculated_at", b"calculated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_book", b"by_book", "by_instrument", b"by_instrument", "calculated_at", b"calculated_at", "complete", b"complete", "fees", b"fees", "fees_complete", b"fees_complete", "funding", b"funding", "gross_exposure", b"gross_exposure", "gross_realized_pnl", b"gross_realized_pnl", "long_count", b"long_count", "long_exposure", b"long_exposure", "missing_prices", b"missing_prices", "net_exposure", b"net_exposure", "net_realized_pnl", b"net_realized_pnl", "open_count", b"open_count", "realized_pnl", b"realized_pnl", "settle_currency", b"settle_currency", "short_count", b"short_count", "short_exposure", b"short_exposure", "stale_prices", b"stale_prices", "total_pnl", b"total_pnl", "unrealized_pnl", b"unrealized_pnl", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_book", b"by_book", "by_instrument", b"by_instrument", "calculated_at", b"calculated_at", "complete", b"complete", "fees", b"fees", "fees_complete", b"fees_complete", "funding", b"funding", "gross_exposure", b"gross_exposure", "gross_realized_pnl", b"gross_realized_pnl", "limit_exceeded", b"limit_exceeded", "long_count", b"long_count", "long_exposure", b"long_exposure", "missing_prices", b"missing_prices", "net_exposure", b"net_exposure", "net_realized_pnl", b"net_realized_pnl", "open_count", b"open_count", "realized_pnl", b"realized_pnl", "settle_currency", b"settle_currency", "short_count", b"short_count", "short_exposure", b"short_exposure", "stale_prices", b"stale_prices", "total_pnl", b"total_pnl", "unrealized_pnl", b"unrealized_pnl", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -201,6 +208,7 @@ class CurrencyExposure(_message.Message):
     MISSING_PRICES_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
     CALCULATED_AT_FIELD_NUMBER: _builtins.int
+    LIMIT_EXCEEDED_FIELD_NUMBER: _builtins.int
     settle_currency: _builtins.str
     """The currency of all money here."""
     gross_exposure: _builtins.str
@@ -219,6 +227,10 @@ class CurrencyExposure(_message.Message):
     """How many are short."""
     complete: _builtins.bool
     """Whether no price is missing."""
+    limit_exceeded: _risk_pb2.LimitState.ValueType
+    """Where the accounts asked for stand against their limits in this currency, whichever instruments are asked for. Of
+    more than 50 accounts with limits only 50 are looked at: if none is exceeded, it is LIMIT_STATE_UNKNOWN.
+    """
     @_builtins.property
     def by_instrument(self) -> _containers.RepeatedCompositeFieldContainer[Global___PortfolioGroup]:
         """By instrument, sorted by name."""
@@ -256,10 +268,11 @@ class CurrencyExposure(_message.Message):
         missing_prices: _abc.Iterable[_builtins.str] | None = ...,
         complete: _builtins.bool = ...,
         calculated_at: _timestamp_pb2.Timestamp | None = ...,
+        limit_exceeded: _risk_pb2.LimitState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["calculated_at", b"calculated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_book", b"by_book", "by_instrument", b"by_instrument", "calculated_at", b"calculated_at", "complete", b"complete", "gross_exposure", b"gross_exposure", "long_count", b"long_count", "long_exposure", b"long_exposure", "missing_prices", b"missing_prices", "net_exposure", b"net_exposure", "open_count", b"open_count", "settle_currency", b"settle_currency", "short_count", b"short_count", "short_exposure", b"short_exposure", "stale_prices", b"stale_prices"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_book", b"by_book", "by_instrument", b"by_instrument", "calculated_at", b"calculated_at", "complete", b"complete", "gross_exposure", b"gross_exposure", "limit_exceeded", b"limit_exceeded", "long_count", b"long_count", "long_exposure", b"long_exposure", "missing_prices", b"missing_prices", "net_exposure", b"net_exposure", "open_count", b"open_count", "settle_currency", b"settle_currency", "short_count", b"short_count", "short_exposure", b"short_exposure", "stale_prices", b"stale_prices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -286,6 +299,7 @@ class CurrencyPnl(_message.Message):
     MISSING_PRICES_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
     CALCULATED_AT_FIELD_NUMBER: _builtins.int
+    LIMIT_EXCEEDED_FIELD_NUMBER: _builtins.int
     settle_currency: _builtins.str
     """The currency of all money here."""
     gross_realized_pnl: _builtins.str
@@ -306,6 +320,10 @@ class CurrencyPnl(_message.Message):
     """Whether every fee could be valued; false marks the net figures incomplete."""
     complete: _builtins.bool
     """Whether no price is missing."""
+    limit_exceeded: _risk_pb2.LimitState.ValueType
+    """Where the accounts asked for stand against their limits in this currency, whichever instruments are asked for. Of
+    more than 50 accounts with limits only 50 are looked at: if none is exceeded, it is LIMIT_STATE_UNKNOWN.
+    """
     @_builtins.property
     def by_instrument(self) -> _containers.RepeatedCompositeFieldContainer[Global___PortfolioGroup]:
         """By instrument, sorted by name."""
@@ -344,10 +362,11 @@ class CurrencyPnl(_message.Message):
         missing_prices: _abc.Iterable[_builtins.str] | None = ...,
         complete: _builtins.bool = ...,
         calculated_at: _timestamp_pb2.Timestamp | None = ...,
+        limit_exceeded: _risk_pb2.LimitState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["calculated_at", b"calculated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_book", b"by_book", "by_instrument", b"by_instrument", "calculated_at", b"calculated_at", "complete", b"complete", "fees", b"fees", "fees_complete", b"fees_complete", "funding", b"funding", "gross_realized_pnl", b"gross_realized_pnl", "missing_prices", b"missing_prices", "net_realized_pnl", b"net_realized_pnl", "realized_pnl", b"realized_pnl", "settle_currency", b"settle_currency", "stale_prices", b"stale_prices", "total_pnl", b"total_pnl", "unrealized_pnl", b"unrealized_pnl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_book", b"by_book", "by_instrument", b"by_instrument", "calculated_at", b"calculated_at", "complete", b"complete", "fees", b"fees", "fees_complete", b"fees_complete", "funding", b"funding", "gross_realized_pnl", b"gross_realized_pnl", "limit_exceeded", b"limit_exceeded", "missing_prices", b"missing_prices", "net_realized_pnl", b"net_realized_pnl", "realized_pnl", b"realized_pnl", "settle_currency", b"settle_currency", "stale_prices", b"stale_prices", "total_pnl", b"total_pnl", "unrealized_pnl", b"unrealized_pnl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

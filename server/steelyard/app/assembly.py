@@ -126,7 +126,13 @@ class Operations:
         self.answers = CachedAnswers(
             settings,
             database,
-            portfolio=ReadPortfolio(PortfolioReads(database), reading, clock=system_clock, stale_after=stale_after),
+            portfolio=ReadPortfolio(
+                PortfolioReads(database),
+                reading,
+                clock=system_clock,
+                stale_after=stale_after,
+                limits=self.risk.read,
+            ),
             performance=ReadPerformance(PerformanceReads(database), reading, clock=system_clock),
             prices=self.prices,
             clock=system_clock,

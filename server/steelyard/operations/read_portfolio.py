@@ -15,6 +15,7 @@ from steelyard.operations.ports import Clock
 from steelyard.operations.position_view import Detail, PositionRow, PositionView
 from steelyard.operations.read_positions import Exposures
 from steelyard.operations.reading import AS_IT_IS, Answer, Freshness, Reading, Snapshot
+from steelyard.operations.risk import NO_LIMITS, Standing
 
 TOLD_POSITIONS_MAX = 1_000
 """Open positions that a portfolio brings along; ListPositions has them all."""
@@ -36,6 +37,8 @@ class PortfolioView:
     positions: Sequence[PositionView] = ()
     is_truncated: bool = False
     """Whether there are more open positions than are told."""
+    limits: Standing = NO_LIMITS
+    """Where the accounts stand against their limits, whichever instruments are asked for."""
 
 
 class PortfolioStore(Protocol):
@@ -51,6 +54,22 @@ class PortfolioStore(Protocol):
     ) -> Snapshot[PortfolioRead]:
         """All positions of accounts (none: of all) in instruments (none: in all), in key order."""
         ...
+
+
+class LimitsBeside(Protocol):
+    """Tells where accounts stand against their limits."""
+
+    async def standing(self, accounts: Sequence[Account] = ()) -> Standing:
+        """Where accounts (none: all) stand together."""
+        ...
+
+
+class NobodyLimited:
+    """Where no limits are kept."""
+
+    async def standing(self, accounts: Sequence[Account] = ()) -> Standing:
+        """No account has any."""
+        return NO_LIMITS
 
 
 class PortfolioAnswers(Protocol):
@@ -72,9 +91,16 @@ class ReadPortfolio:
     """Answers questions about what positions add up to."""
 
     def __init__(
-        self, store: PortfolioStore, reading: Reading, *, clock: Clock, stale_after: timedelta = STALE_AFTER
+        self,
+        store: PortfolioStore,
+        reading: Reading,
+        *,
+        clock: Clock,
+        stale_after: timedelta = STALE_AFTER,
+        limits: LimitsBeside | None = None,
     ) -> None:
         self._store = store
+        self._limits = limits or NobodyLimited()
         self._reading = reading
         self._clock = clock
         self._stale_after = stale_after
@@ -97,6 +123,8 @@ class ReadPortfolio:
             accounts=accounts,
             freshness=freshness,
         )
+        # Read after the positions, so it is at least as new: what the caller asked not to be older is in both.
+        limits = await self._limits.standing(accounts)
         read = answer.value
         now = self._clock()
         views = [
@@ -104,10 +132,11 @@ class ReadPortfolio:
         ]
         portfolio = portfolio_of((view.portfolio_row() for view in views), now=now)
         if not has_positions:
-            return Answer(PortfolioView(portfolio), answer.seen)
+            return Answer(PortfolioView(portfolio, limits=limits), answer.seen)
         held = [view for view in views if view.quantity]
         told = [_with_exposure(view, read.exposures) for view in held[:TOLD_POSITIONS_MAX]]
-        return Answer(PortfolioView(portfolio, told, is_truncated=len(held) > len(told)), answer.seen)
+        view = PortfolioView(portfolio, told, is_truncated=len(held) > len(told), limits=limits)
+        return Answer(view, answer.seen)
 
 
 def _with_exposure(view: PositionView, exposures: Exposures) -> PositionView:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
@@ -16,6 +16,7 @@ from steelyard.accounting.limits import (
     LimitKind,
     LimitSet,
     LimitsState,
+    LimitState,
     RiskFigures,
     RiskRow,
     evaluate_limits,
@@ -28,6 +29,10 @@ from steelyard.operations.day_results import DayResults, DaySnapshot
 from steelyard.operations.day_rules import rule_of_texts
 from steelyard.operations.ports import AccountRules, Clock, StoredPosition
 from steelyard.operations.reading import AS_IT_IS, Answer, Freshness, Heads, Reading, Snapshot
+
+STANDING_ACCOUNTS_MAX = 50
+"""Accounts with limits that are looked at together."""
+WORST_FIRST = (LimitState.EXCEEDED, LimitState.UNKNOWN, LimitState.WITHIN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +153,24 @@ class AccountRisk:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where accounts stand against their limits, all of them together."""
+
+    states: Mapping[str, LimitState] = field(default_factory=dict)
+    """By settle currency, where any account has limits."""
+    is_whole: bool = True
+    """False: more accounts have limits than are looked at together."""
+
+    def limit_exceeded(self, currency: str) -> LimitState:
+        """EXCEEDED where any limit in the currency is, else UNKNOWN where any may be, else WITHIN."""
+        state = self.states.get(currency, LimitState.WITHIN)
+        return state if self.is_whole or state is LimitState.EXCEEDED else LimitState.UNKNOWN
+
+
+NO_LIMITS = Standing()
+
+
+@dataclass(frozen=True, slots=True)
 class RiskTerms:
     """What reading a risk depends on besides the store: the time, and what is kept of the day between reads."""
 
@@ -206,8 +229,21 @@ class ReadRisk:
 
     async def limits_exceeded(self, accounts: Sequence[Account] = ()) -> Mapping[Account, Mapping[str, LimitsState]]:
         """Where accounts (none: all) stand, by account and settle currency; those without limits are left out."""
+        return await self._states(await self._store.limited_accounts(accounts))
+
+    async def standing(self, accounts: Sequence[Account] = ()) -> Standing:
+        """Where accounts (none: all) stand together; at most 50 with limits are looked at."""
+        limited = await self._store.limited_accounts(accounts)
+        found: dict[str, set[LimitState]] = {}
+        for by_currency in (await self._states(limited[:STANDING_ACCOUNTS_MAX])).values():
+            for currency, state in by_currency.items():
+                found.setdefault(currency, set()).add(state.limit_exceeded)
+        states = {currency: next(each for each in WORST_FIRST if each in known) for currency, known in found.items()}
+        return Standing(states, is_whole=len(limited) <= STANDING_ACCOUNTS_MAX)
+
+    async def _states(self, accounts: Sequence[Account]) -> Mapping[Account, Mapping[str, LimitsState]]:
         found = {}
-        for account in await self._store.limited_accounts(accounts):
+        for account in accounts:
             async with self._store.snapshot() as snapshot:
                 found[account] = (await account_risk(snapshot, account, terms=self._terms)).states
         return found

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from steelyard.accounting.portfolio import CurrencyPortfolio, PortfolioGroup
+from steelyard.operations.risk import Standing
 from steelyard.rpc import encode
+from steelyard.rpc.encode_risk import STATES
 from steelyard.v1 import portfolio_pb2
 
 
-def portfolio(figures: CurrencyPortfolio, *, at: datetime) -> portfolio_pb2.CurrencyPortfolio:
+def portfolio(figures: CurrencyPortfolio, *, at: datetime, limits: Standing) -> portfolio_pb2.CurrencyPortfolio:
     """Everything that settles in one currency."""
     return portfolio_pb2.CurrencyPortfolio(
         settle_currency=figures.currency,
@@ -36,10 +38,11 @@ def portfolio(figures: CurrencyPortfolio, *, at: datetime) -> portfolio_pb2.Curr
         missing_prices=figures.missing_prices,
         complete=figures.complete,
         calculated_at=encode.timestamp(at),
+        limit_exceeded=STATES[limits.limit_exceeded(figures.currency)],
     )
 
 
-def exposure(figures: CurrencyPortfolio, *, at: datetime) -> portfolio_pb2.CurrencyExposure:
+def exposure(figures: CurrencyPortfolio, *, at: datetime, limits: Standing) -> portfolio_pb2.CurrencyExposure:
     """The exposure of one settle currency."""
     return portfolio_pb2.CurrencyExposure(
         settle_currency=figures.currency,
@@ -56,10 +59,11 @@ def exposure(figures: CurrencyPortfolio, *, at: datetime) -> portfolio_pb2.Curre
         missing_prices=figures.missing_prices,
         complete=figures.complete,
         calculated_at=encode.timestamp(at),
+        limit_exceeded=STATES[limits.limit_exceeded(figures.currency)],
     )
 
 
-def pnl(figures: CurrencyPortfolio, *, at: datetime) -> portfolio_pb2.CurrencyPnl:
+def pnl(figures: CurrencyPortfolio, *, at: datetime, limits: Standing) -> portfolio_pb2.CurrencyPnl:
     """The profit and loss of one settle currency."""
     return portfolio_pb2.CurrencyPnl(
         settle_currency=figures.currency,
@@ -77,6 +81,7 @@ def pnl(figures: CurrencyPortfolio, *, at: datetime) -> portfolio_pb2.CurrencyPn
         missing_prices=figures.missing_prices,
         complete=figures.complete,
         calculated_at=encode.timestamp(at),
+        limit_exceeded=STATES[limits.limit_exceeded(figures.currency)],
     )
 
 

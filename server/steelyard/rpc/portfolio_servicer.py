@@ -129,25 +129,29 @@ def _portfolio(answer: Answer[PortfolioView]) -> portfolio_service_pb2.GetPortfo
     view, at = answer.value, answer.value.portfolio.calculated_at
     return portfolio_service_pb2.GetPortfolioResponse(
         header=read_header(answer.seen),
-        currencies=[encode_portfolio.portfolio(each, at=at) for each in view.portfolio.currencies.values()],
+        currencies=[
+            encode_portfolio.portfolio(each, at=at, limits=view.limits) for each in view.portfolio.currencies.values()
+        ],
         positions=[encode_position.position(each, detail=Detail.FULL) for each in view.positions],
         positions_truncated=view.is_truncated,
     )
 
 
 def _exposure(answer: Answer[PortfolioView]) -> portfolio_service_pb2.GetExposureResponse:
-    portfolio = answer.value.portfolio
+    view, at = answer.value, answer.value.portfolio.calculated_at
     return portfolio_service_pb2.GetExposureResponse(
         header=read_header(answer.seen),
         currencies=[
-            encode_portfolio.exposure(each, at=portfolio.calculated_at) for each in portfolio.currencies.values()
+            encode_portfolio.exposure(each, at=at, limits=view.limits) for each in view.portfolio.currencies.values()
         ],
     )
 
 
 def _pnl(answer: Answer[PortfolioView]) -> portfolio_service_pb2.GetPnlResponse:
-    portfolio = answer.value.portfolio
+    view, at = answer.value, answer.value.portfolio.calculated_at
     return portfolio_service_pb2.GetPnlResponse(
         header=read_header(answer.seen),
-        currencies=[encode_portfolio.pnl(each, at=portfolio.calculated_at) for each in portfolio.currencies.values()],
+        currencies=[
+            encode_portfolio.pnl(each, at=at, limits=view.limits) for each in view.portfolio.currencies.values()
+        ],
     )
