@@ -124,6 +124,23 @@ async def test_marks_make_exposure_and_profit(desk: Steelyard) -> None:
     assert plain(pnl.gross_realized_pnl, pnl.net_realized_pnl, pnl.complete) == [80, 78, True]
 
 
+async def test_a_portfolio_is_told_in_the_currencies_asked_for_and_in_zeros_where_one_does_not_occur(
+    desk: Steelyard,
+) -> None:
+    await trade(desk)
+    eur, usd = (await desk.get_portfolio(["desk"], settle_currencies=["USD", "EUR"])).currencies
+    assert plain(eur.settle_currency, eur.gross_exposure, eur.open_count, eur.complete) == ["EUR", 0, 0, True]
+    assert plain(usd.settle_currency, usd.realized_pnl, usd.open_count) == ["USD", 79, 1]
+    only = await desk.get_portfolio(["desk"], settle_currencies=["EUR"], include_positions=True)
+    assert plain(len(only.currencies), only.positions) == [1, ()]
+    (exposure,) = await desk.get_exposure(["nobody"], settle_currencies=["EUR"])
+    (pnl,) = await desk.get_pnl(["nobody"], settle_currencies=["EUR"])
+    assert plain(exposure.gross_exposure, pnl.total_pnl, pnl.fees_complete) == [0, 0, True]
+    with pytest.raises(InvalidField) as refusal:
+        await desk.get_pnl(settle_currencies=["EUR", "euro"])
+    assert refusal.value.violations[0].field == "settle_currencies[1]"
+
+
 async def test_a_price_that_cannot_be_taken_is_named(desk: Steelyard) -> None:
     report = await desk.report_marks([Mark("ES SEP25", Decimal(-1), now() + timedelta(hours=1), "test")])
     assert (report.accepted, report.rejected) == (0, 1)

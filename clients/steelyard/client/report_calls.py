@@ -65,14 +65,16 @@ class PortfolioCalls(Caller):
         accounts: Iterable[str] = (),
         *,
         instruments: Iterable[str] = (),
+        settle_currencies: Iterable[str] = (),
         include_positions: bool = False,
         min_commit: Commits | None = None,
     ) -> Portfolio:
-        """Exposure, value, profit and loss, counts, per settle currency."""
+        """Exposure, value, profit and loss, counts, per settle currency; zeros in one asked for that does not occur."""
         names = tuple(accounts)
         request = portfolio_service_pb2.GetPortfolioRequest(
             accounts=names,
             instruments=instruments,
+            settle_currencies=settle_currencies,
             include_positions=include_positions,
             min_commit=self._since(names, min_commit),
         )
@@ -83,12 +85,16 @@ class PortfolioCalls(Caller):
         accounts: Iterable[str] = (),
         *,
         instruments: Iterable[str] = (),
+        settle_currencies: Iterable[str] = (),
         min_commit: Commits | None = None,
     ) -> tuple[CurrencyExposure, ...]:
         """The exposure alone, per settle currency."""
         names = tuple(accounts)
         request = portfolio_service_pb2.GetExposureRequest(
-            accounts=names, instruments=instruments, min_commit=self._since(names, min_commit)
+            accounts=names,
+            instruments=instruments,
+            settle_currencies=settle_currencies,
+            min_commit=self._since(names, min_commit),
         )
         answer = await self._ask(self._portfolio.GetExposure, request)
         return tuple(record_of(CurrencyExposure, currency) for currency in answer.currencies)
@@ -98,12 +104,16 @@ class PortfolioCalls(Caller):
         accounts: Iterable[str] = (),
         *,
         instruments: Iterable[str] = (),
+        settle_currencies: Iterable[str] = (),
         min_commit: Commits | None = None,
     ) -> tuple[CurrencyPnl, ...]:
         """The profit and loss alone, per settle currency."""
         names = tuple(accounts)
         request = portfolio_service_pb2.GetPnlRequest(
-            accounts=names, instruments=instruments, min_commit=self._since(names, min_commit)
+            accounts=names,
+            instruments=instruments,
+            settle_currencies=settle_currencies,
+            min_commit=self._since(names, min_commit),
         )
         answer = await self._ask(self._portfolio.GetPnl, request)
         return tuple(record_of(CurrencyPnl, currency) for currency in answer.currencies)

@@ -41,6 +41,15 @@ class PortfolioView:
     """Where the accounts stand against their limits, whichever instruments are asked for."""
 
 
+def in_currencies(view: PortfolioView, currencies: Collection[str]) -> PortfolioView:
+    """The part of a portfolio that settles in some currencies; zeros where nothing settles in one."""
+    whole = view.portfolio
+    zeros = portfolio_of((), now=whole.calculated_at, currencies=currencies).currencies
+    told = {name: whole.currencies.get(name, zero) for name, zero in sorted(zeros.items())}
+    positions = [each for each in view.positions if each.row.instrument.settle_currency in told]
+    return replace(view, portfolio=replace(whole, currencies=told), positions=positions)
+
+
 class PortfolioStore(Protocol):
     """Reads the positions that a portfolio adds up."""
 

@@ -179,6 +179,12 @@ def currency(text: str, *, field: str) -> str:
     return text
 
 
+def currencies(texts: Sequence[str], *, field: str = "settle_currencies") -> tuple[str, ...]:
+    """Currencies, each once, sorted; empty means all that occur."""
+    at_most(texts, limits.CURRENCIES_MAX, field=field)
+    return tuple(sorted({currency(text, field=f"{field}[{index}]") for index, text in enumerate(texts)}))
+
+
 def labels(values: Mapping[str, str], *, field: str = "labels") -> dict[str, str]:
     """Labels: at most 32, names of at most 64 characters, values of at most 256."""
     at_most(values, limits.LABELS_MAX, field=field)

@@ -8,7 +8,7 @@ from steelyard.operations.check_order import CheckOrder
 from steelyard.operations.keep_limits import KeepLimits
 from steelyard.operations.ports import Clock
 from steelyard.operations.position_view import Detail
-from steelyard.operations.read_portfolio import PortfolioAnswers, PortfolioView
+from steelyard.operations.read_portfolio import PortfolioAnswers, PortfolioView, in_currencies
 from steelyard.operations.reading import Answer
 from steelyard.operations.record_fills import RequestIdentity
 from steelyard.rpc import decode, decode_risk, encode_portfolio, encode_position, encode_risk
@@ -44,19 +44,22 @@ class PortfolioServicer(portfolio_service_pb2_grpc.PortfolioServiceServicer):
         self, request: portfolio_service_pb2.GetPortfolioRequest, context: Context
     ) -> portfolio_service_pb2.GetPortfolioResponse:
         """Exposure, value, profit and loss, counts."""
-        return self._portfolio(await self._answer(request, context, has_positions=request.include_positions))
+        answer = await self._answer(request, context, has_positions=request.include_positions)
+        return _portfolio(answer) if request.settle_currencies else self._portfolio(answer)
 
     async def GetExposure(
         self, request: portfolio_service_pb2.GetExposureRequest, context: Context
     ) -> portfolio_service_pb2.GetExposureResponse:
         """The exposure alone."""
-        return self._exposure(await self._answer(request, context))
+        answer = await self._answer(request, context)
+        return _exposure(answer) if request.settle_currencies else self._exposure(answer)
 
     async def GetPnl(
         self, request: portfolio_service_pb2.GetPnlRequest, context: Context
     ) -> portfolio_service_pb2.GetPnlResponse:
         """The profit and loss alone."""
-        return self._pnl(await self._answer(request, context))
+        answer = await self._answer(request, context)
+        return _pnl(answer) if request.settle_currencies else self._pnl(answer)
 
     async def SetLimits(
         self, request: portfolio_service_pb2.SetLimitsRequest, context: Context
@@ -117,12 +120,14 @@ class PortfolioServicer(portfolio_service_pb2_grpc.PortfolioServiceServicer):
     async def _answer(
         self, request: AnyRequest, context: Context, *, has_positions: bool = False
     ) -> Answer[PortfolioView]:
-        return await self._read.get(
+        currencies = decode.currencies(request.settle_currencies)
+        answer = await self._read.get(
             accounts=decode.accounts(request.accounts),
             instruments=decode.instruments(request.instruments),
             has_positions=has_positions,
             freshness=freshness(request.min_commit, context),
         )
+        return Answer(in_currencies(answer.value, currencies), answer.seen) if currencies else answer
 
 
 def _portfolio(answer: Answer[PortfolioView]) -> portfolio_service_pb2.GetPortfolioResponse:
