@@ -85,7 +85,9 @@ class Consumer:
     async def _watch(self, channel: AbstractChannel) -> None:
         """Looks whether the broker still knows us as a consumer; raises where it does not."""
         while True:
-            seen = (await asyncio.wait_for(declare_theirs(channel, self.queue), WATCH_S)).declaration_result
+            # Not `wait_for`: before Python 3.12 it swallows a cancellation that meets the answer, and this never ends.
+            async with asyncio.timeout(WATCH_S):
+                seen = (await declare_theirs(channel, self.queue)).declaration_result
             self.waiting = seen.message_count
             if not seen.consumer_count:
                 raise ConnectionError("the broker has forgotten this consumer")

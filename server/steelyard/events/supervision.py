@@ -67,7 +67,8 @@ async def connected(url: str) -> AsyncIterator[AbstractConnection]:
         yield connection
     finally:
         with suppress(*LOST):
-            await asyncio.wait_for(connection.close(), CONNECT_TIMEOUT_S)
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await connection.close()
 
 
 async def first_end(*parts: Awaitable[None], lost: asyncio.Future[None]) -> None:
