@@ -7,11 +7,13 @@ import typer
 from steelyard.cli.builds import build
 from steelyard.cli.importing import import_files
 from steelyard.cli.questions import accounts, instruments, perf, portfolio, positions, trips
+from steelyard.cli.risk import check_order, limits
 
 
 def register(app: typer.Typer) -> None:
     """Adds every command that talks to a running service."""
-    for command in (positions, trips, portfolio, perf, accounts, instruments):
+    for command in (positions, trips, portfolio, perf, limits, accounts, instruments):
         app.command()(command)
+    app.command(name="check-order")(check_order)
     app.command(name="import")(import_files)
     app.add_typer(build)
