@@ -22,6 +22,7 @@ CASES = [
     (asyncpg.AdminShutdownError("x"), StoreUnavailable),
     (asyncpg.ConnectionDoesNotExistError("x"), StoreUnavailable),
     (asyncpg.InterfaceError("x"), StoreUnavailable),
+    (asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress"), StoreUnavailable),
     (asyncpg.DiskFullError("x"), StoreUnavailable),
     (ConnectionResetError(), StoreUnavailable),
     (asyncpg.NumericValueOutOfRangeError("x"), NumericLimit),

@@ -94,7 +94,7 @@ class Database:
                 raw = cast(Any, (await connection.get_raw_connection()).driver_connection)
                 try:
                     yield raw
-                except asyncio.CancelledError:
+                except (asyncio.CancelledError, asyncpg.InternalClientError):
                     # A BEGIN that was cut off may have begun all the same: nobody may get this connection again.
                     raw.terminate()
                     raise
