@@ -205,7 +205,7 @@ class Account(_message.Message):
     """Its name: at most 64 of letters, digits, `._:/@#-` and single inner spaces, beginning with a letter or digit."""
     cost_method: Global___CostMethod.ValueType
     """Which method's figures are the plain ones. Default: as it was, at first COST_METHOD_AVERAGE; a futures import makes
-    an unknown account with COST_METHOD_LOTS. A change refolds all positions of the account.
+    an unknown account with COST_METHOD_LOTS. A change needs no refold.
     """
     lot_method: Global___LotMethod.ValueType
     """In which order lots are relieved. Default: as it was, at first LOT_METHOD_FIFO. A change refolds all positions of

@@ -57,8 +57,8 @@ class AdminServiceServicer:
     """
 
     def UpsertAccount(self, request, context):
-        """Makes an account, or changes one: fields left unset keep what they are. A change of the lot method or the cost
-        method refolds every position of the account in a build.
+        """Makes an account, or changes one: fields left unset keep what they are. A change of the lot method refolds every
+        position of the account in a build.
 
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, VERSION_MISMATCH, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
         """

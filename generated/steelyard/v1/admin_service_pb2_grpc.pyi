@@ -17,8 +17,8 @@ class AdminServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UpsertAccount: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.UpsertAccountRequest, _admin_service_pb2.UpsertAccountResponse]
-    """Makes an account, or changes one: fields left unset keep what they are. A change of the lot method or the cost
-    method refolds every position of the account in a build.
+    """Makes an account, or changes one: fields left unset keep what they are. A change of the lot method refolds every
+    position of the account in a build.
 
     Errors: INVALID_FIELD, REQUEST_ID_REUSED, VERSION_MISMATCH, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
     """
@@ -42,8 +42,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.UpsertAccountRequest,
         context: _aio.ServicerContext[_admin_service_pb2.UpsertAccountRequest, _abc.Awaitable[_admin_service_pb2.UpsertAccountResponse]],
     ) -> _abc.Awaitable[_admin_service_pb2.UpsertAccountResponse]:
-        """Makes an account, or changes one: fields left unset keep what they are. A change of the lot method or the cost
-        method refolds every position of the account in a build.
+        """Makes an account, or changes one: fields left unset keep what they are. A change of the lot method refolds every
+        position of the account in a build.
 
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, VERSION_MISMATCH, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
         """

@@ -32,7 +32,7 @@ class _FillOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FillOrder.V
     FILL_ORDER_UNSPECIFIED: _FillOrder.ValueType  # 0
     """Means FILL_ORDER_NEWEST_FIRST."""
     FILL_ORDER_NEWEST_FIRST: _FillOrder.ValueType  # 1
-    """The latest execution first."""
+    """The latest execution first: the exact reverse of the fold order."""
     FILL_ORDER_OLDEST_FIRST: _FillOrder.ValueType  # 2
     """The earliest execution first, as they are folded."""
 
@@ -42,7 +42,7 @@ class FillOrder(_FillOrder, metaclass=_FillOrderEnumTypeWrapper):
 FILL_ORDER_UNSPECIFIED: FillOrder.ValueType  # 0
 """Means FILL_ORDER_NEWEST_FIRST."""
 FILL_ORDER_NEWEST_FIRST: FillOrder.ValueType  # 1
-"""The latest execution first."""
+"""The latest execution first: the exact reverse of the fold order."""
 FILL_ORDER_OLDEST_FIRST: FillOrder.ValueType  # 2
 """The earliest execution first, as they are folded."""
 Global___FillOrder: _TypeAlias = FillOrder  # noqa: Y015

@@ -55,7 +55,9 @@ class _ImportStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImportSta
     IMPORT_STATE_SUCCEEDED: _ImportState.ValueType  # 2
     """Every good row is recorded."""
     IMPORT_STATE_FAILED: _ImportState.ValueType  # 3
-    """It ended early; nothing of it is recorded."""
+    """It ended early. Parts of it may be recorded: whole ones, each with what it touched; the same file again records
+    the rest.
+    """
     IMPORT_STATE_VALIDATED: _ImportState.ValueType  # 4
     """It was only checked; nothing is recorded."""
     IMPORT_STATE_ROLLED_BACK: _ImportState.ValueType  # 5
@@ -71,7 +73,9 @@ IMPORT_STATE_RUNNING: ImportState.ValueType  # 1
 IMPORT_STATE_SUCCEEDED: ImportState.ValueType  # 2
 """Every good row is recorded."""
 IMPORT_STATE_FAILED: ImportState.ValueType  # 3
-"""It ended early; nothing of it is recorded."""
+"""It ended early. Parts of it may be recorded: whole ones, each with what it touched; the same file again records
+the rest.
+"""
 IMPORT_STATE_VALIDATED: ImportState.ValueType  # 4
 """It was only checked; nothing is recorded."""
 IMPORT_STATE_ROLLED_BACK: ImportState.ValueType  # 5
