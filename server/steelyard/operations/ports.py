@@ -237,10 +237,6 @@ class BookTransaction(Protocol):
         """The kept answer to a request id; raises `RequestIdReused` where it was given another body."""
         ...
 
-    async def fill_record(self, account: Account, fill_id: FillId) -> FillRecord | None:
-        """A fill by its id."""
-        ...
-
 
 class Ledger(Protocol):
     """Opens transactions on the book."""

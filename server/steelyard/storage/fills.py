@@ -353,15 +353,12 @@ def fill_of_row(row: Mapping[str, Any]) -> Fill:
     )
 
 
-_FIND = "SELECT * FROM fills WHERE account = $1 AND fill_id = $2"
-_FIND_AND_LOCK = f"{_FIND} FOR UPDATE"
+_FIND_AND_LOCK = "SELECT * FROM fills WHERE account = $1 AND fill_id = $2 FOR UPDATE"
 
 
-async def find_fill(
-    connection: Connection, *, account: Account, fill_id: FillId, is_locking: bool = False
-) -> FillRecord | None:
-    """A fill by its id, locked if asked."""
-    row = await connection.fetchrow(_FIND_AND_LOCK if is_locking else _FIND, account, fill_id)
+async def lock_fill(connection: Connection, *, account: Account, fill_id: FillId) -> FillRecord | None:
+    """A fill by its id, locked."""
+    row = await connection.fetchrow(_FIND_AND_LOCK, account, fill_id)
     if row is None:
         return None
     return FillRecord(fill_of_row(row), row["state"], row["recorded_at"], row["import_id"])

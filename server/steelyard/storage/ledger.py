@@ -179,11 +179,8 @@ class PostgresTransaction:
         if not is_first:
             raise VersionMismatch("the same request is being answered")
 
-    async def fill_record(self, account: Account, fill_id: FillId) -> FillRecord | None:
-        return await fills.find_fill(self.connection, account=account, fill_id=fill_id)
-
     async def lock_fill(self, account: Account, fill_id: FillId) -> FillRecord | None:
-        return await fills.find_fill(self.connection, account=account, fill_id=fill_id, is_locking=True)
+        return await fills.lock_fill(self.connection, account=account, fill_id=fill_id)
 
     async def correct_fill(self, corrected: Fill, instrument: Instrument) -> None:
         await fill_corrections.correct_fill(self.connection, corrected, instrument=instrument, commit_id=self.commit_id)
