@@ -25,8 +25,8 @@ test: setup ## All tests (TESTS=tests/accounting JOBS=2 ARGS="-k name")
 bench: setup ## Ratios against references run beside them (ONLY=B5,B6 JSON=out.json)
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON)) $(ARGS)
 
-faults: setup ## Only the tests that kill, cut and stop what runs (ARGS="-k name")
-	@$(BIN)/python -m pytest -m faults tests $(ARGS)
+faults: setup ## The tests that kill, cut and stop what runs, the long ones too (ARGS="-k name")
+	@$(BIN)/python -m pytest -m "faults or long" tests $(ARGS)
 
 protos: setup ## Write generated/ anew from protos/
 	@$(BIN)/python tools/protos.py
