@@ -8,9 +8,9 @@ import pytest
 
 from steelyard.accounting.errors import NotFound, RequestIdReused, UnknownInstrument
 from steelyard.accounting.venue_report import VenueReport
+from steelyard.operations.answering_once import RequestIdentity
 from steelyard.operations.feed_ports import FeedRules
 from steelyard.operations.ports import AccountRules
-from steelyard.operations.record_fills import RequestIdentity
 from steelyard.operations.report_venue_position import ReportVenuePosition, VenueReportAnswer
 from tests.events.feeds import NOW, Feeds, key, shown
 from tests.events.worked import BTC, EXECUTIONS, execution

@@ -9,12 +9,12 @@ from steelyard.accounting.entries import Side
 from steelyard.accounting.keys import Account, PositionKey
 from steelyard.accounting.limits import LimitSet, LimitsState
 from steelyard.accounting.what_if import Order
+from steelyard.operations.answering_once import RequestIdentity
 from steelyard.operations.check_order import CheckOrder, OrderCheck
 from steelyard.operations.correct_fills import CorrectFills
 from steelyard.operations.day_results import DayResults
 from steelyard.operations.keep_limits import BreachFilter, KeepLimits, LimitsReceipt
 from steelyard.operations.late_entries import RefoldLimits
-from steelyard.operations.record_fills import RequestIdentity
 from steelyard.operations.risk import Breach, ReadRisk, RiskTerms
 from steelyard.operations.watch_limits import WatchLimits
 from steelyard.storage.limits import LimitRecords

@@ -14,6 +14,7 @@ from steelyard.accounting.entries import (
 )
 from steelyard.accounting.keys import Account, FillId, InstrumentName, Leg, PositionKey
 from steelyard.accounting.keys import Book as BookName
+from steelyard.operations.answering_once import RequestIdentity
 from steelyard.operations.apply_fills import FillReceipt, WriteOptions
 from steelyard.operations.apply_marks import ApplyMarks
 from steelyard.operations.keep_accounts import KeepAccounts
@@ -26,7 +27,7 @@ from steelyard.operations.read_portfolio import ReadPortfolio
 from steelyard.operations.read_positions import ReadPositions
 from steelyard.operations.read_trips import ReadTrips
 from steelyard.operations.reading import Reading
-from steelyard.operations.record_fills import RecordFills, RequestIdentity
+from steelyard.operations.record_fills import RecordFills
 from steelyard.storage.accounts_admin import AccountRecords
 from steelyard.storage.database import Database, DatabaseLimits
 from steelyard.storage.event_reads import EventReads

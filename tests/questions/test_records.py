@@ -14,9 +14,9 @@ from steelyard.accounting.keys import Account, FillId, InstrumentName
 from steelyard.accounting.lots import LotMethod
 from steelyard.accounting.round_trips import CostMethod
 from steelyard.accounting.trading_calendar import Calendar, Session
+from steelyard.operations.answering_once import RequestIdentity
 from steelyard.operations.keep_accounts import AccountChange
 from steelyard.operations.reading import Freshness
-from steelyard.operations.record_fills import RequestIdentity
 from tests.questions.books import Book, fill, key
 
 DESK = Account("desk")

@@ -24,9 +24,9 @@ from steelyard.accounting.errors import (
 from steelyard.accounting.keys import Leg
 from steelyard.accounting.position import FiguresState
 from steelyard.accounting.units import decimal_text
+from steelyard.operations.answering_once import RequestIdentity
 from steelyard.operations.apply_fills import FillReceipt, WriteOptions
 from steelyard.operations.late_entries import RefoldLimits
-from steelyard.operations.record_fills import RequestIdentity
 from tests.oracle import OracleKey, wire
 from tests.recording.desk import START, Desk, assert_equals_oracle, key_of, make_fill, oracle_of, random_fills
 

@@ -6,14 +6,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
-from uuid import UUID
+from typing import Protocol
 
 from steelyard.accounting.errors import NotFound, VersionMismatch
 from steelyard.accounting.keys import PositionKey
+from steelyard.operations.answering_once import KeepsAnswers, KeptForm, RequestIdentity, answer_once
 from steelyard.operations.fill_writer import with_retries
 from steelyard.operations.ports import Commit
-from steelyard.operations.record_fills import RequestIdentity
 
 METHOD = "UpdatePosition"
 
@@ -45,22 +44,12 @@ class AnnotationReceipt:
     commits: Sequence[Commit] = ()
 
 
-class AnnotationWrites(Protocol):
+class AnnotationWrites(KeepsAnswers, Protocol):
     """One transaction on the labels and notes of a position."""
 
     @property
     def commits(self) -> Sequence[Commit]:
         """After the commit: the step of the account's log; none where nothing changed."""
-        ...
-
-    async def answer_to(self, *, scope: str, request_id: UUID, method: str, body_hash: bytes) -> bytes | None:
-        """The kept answer to a request id; raises `RequestIdReused` where it was given another body."""
-        ...
-
-    async def store_answer(
-        self, *, scope: str, request_id: UUID, method: str, body_hash: bytes, response: bytes
-    ) -> None:
-        """Keeps the answer to a request id, in this transaction."""
         ...
 
     async def locked(self, key: PositionKey) -> Annotations | None:
@@ -106,28 +95,29 @@ class AnnotatePositions:
     async def _update(
         self, key: PositionKey, change: AnnotationChange, *, request: RequestIdentity, expected_version: int | None
     ) -> AnnotationReceipt:
-        identity: dict[str, Any] = {
-            "scope": str(key.account),
-            "request_id": request.request_id,
-            "method": METHOD,
-            "body_hash": request.body_hash,
-        }
+        form = KeptForm(str(key.account), METHOD, encode=_answer_bytes, decode=_annotations_of)
         async with self._store.transaction() as book:
-            kept = await book.answer_to(**identity)
-            if kept is not None:
-                return AnnotationReceipt(_annotations_of(kept), is_replayed=True)
-            before = await book.locked(key)
-            if before is None:
-                raise NotFound("position", "/".join(key))
-            if expected_version is not None and expected_version != before.version:
-                raise VersionMismatch(
-                    f"labels and notes are at version {before.version}", current_version=str(before.version)
-                )
-            after = _changed(before, change)
-            if after != before:
-                await book.write(key, after)
-            await book.store_answer(**identity, response=_answer_bytes(after))
-        return AnnotationReceipt(after, commits=book.commits)
+            answered = await answer_once(
+                book,
+                request,
+                form=form,
+                write=lambda: _write(book, key, change=change, expected_version=expected_version),
+            )
+        return AnnotationReceipt(answered.value, is_replayed=answered.is_replayed, commits=book.commits)
+
+
+async def _write(
+    book: AnnotationWrites, key: PositionKey, *, change: AnnotationChange, expected_version: int | None
+) -> Annotations:
+    before = await book.locked(key)
+    if before is None:
+        raise NotFound("position", "/".join(key))
+    if expected_version is not None and expected_version != before.version:
+        raise VersionMismatch(f"labels and notes are at version {before.version}", current_version=str(before.version))
+    after = _changed(before, change)
+    if after != before:
+        await book.write(key, after)
+    return after
 
 
 def _changed(before: Annotations, change: AnnotationChange) -> Annotations:

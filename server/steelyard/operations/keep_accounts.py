@@ -8,18 +8,17 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
-from uuid import UUID
 
 from steelyard.accounting.errors import NotFound, VersionMismatch
 from steelyard.accounting.keys import Account
 from steelyard.accounting.lots import LotMethod
 from steelyard.accounting.round_trips import CostMethod
 from steelyard.accounting.trading_calendar import DayRule, time_zone
+from steelyard.operations.answering_once import KeepsAnswers, KeptForm, RequestIdentity, answer_once
 from steelyard.operations.day_rules import check_rule, texts_of_rule
 from steelyard.operations.fill_writer import with_retries
 from steelyard.operations.ports import AccountRules, Commit
 from steelyard.operations.reading import AS_IT_IS, Answer, Cursor, Freshness, Page, Reading, Snapshot
-from steelyard.operations.record_fills import RequestIdentity
 
 METHOD = "UpsertAccount"
 
@@ -54,22 +53,12 @@ class AccountReceipt:
     commits: Sequence[Commit] = ()
 
 
-class AccountWrites(Protocol):
+class AccountWrites(KeepsAnswers, Protocol):
     """One transaction on the record of an account."""
 
     @property
     def commits(self) -> Sequence[Commit]:
         """After the commit: the step of the account's log; none where nothing changed."""
-        ...
-
-    async def answer_to(self, *, scope: str, request_id: UUID, method: str, body_hash: bytes) -> bytes | None:
-        """The kept answer to a request id; raises `RequestIdReused` where it was given another body."""
-        ...
-
-    async def store_answer(
-        self, *, scope: str, request_id: UUID, method: str, body_hash: bytes, response: bytes
-    ) -> None:
-        """Keeps the answer to a request id, in this transaction."""
         ...
 
     async def locked(self, account: Account) -> AccountRecord | None:
@@ -130,21 +119,12 @@ class KeepAccounts:
     async def _upsert(
         self, change: AccountChange, request: RequestIdentity, *, expected_version: int | None
     ) -> AccountReceipt:
-        identity: dict[str, Any] = {
-            "scope": str(change.account),
-            "request_id": request.request_id,
-            "method": METHOD,
-            "body_hash": request.body_hash,
-        }
+        form = KeptForm(str(change.account), METHOD, encode=_answer_bytes, decode=_record_of)
         async with self._store.transaction() as book:
-            kept = await book.answer_to(**identity)
-            if kept is not None:
-                return AccountReceipt(_record_of(kept), is_replayed=True)
-            known = await book.locked(change.account)
-            _check_version(known, expected_version)
-            record = await _write(book, change, known=known)
-            await book.store_answer(**identity, response=_answer_bytes(record))
-        return AccountReceipt(record, commits=book.commits)
+            answered = await answer_once(
+                book, request, form=form, write=lambda: _write(book, change, expected_version=expected_version)
+            )
+        return AccountReceipt(answered.value, is_replayed=answered.is_replayed, commits=book.commits)
 
     async def get(self, account: Account, *, freshness: Freshness = AS_IT_IS) -> Answer[AccountRecord]:
         """One account. Raises `NotFound`."""
@@ -164,7 +144,9 @@ class KeepAccounts:
         )
 
 
-async def _write(book: AccountWrites, change: AccountChange, *, known: AccountRecord | None) -> AccountRecord:
+async def _write(book: AccountWrites, change: AccountChange, *, expected_version: int | None) -> AccountRecord:
+    known = await book.locked(change.account)
+    _check_version(known, expected_version)
     before = AccountRules(change.account) if known is None else known.rules
     after = _changed(before, change)
     if known is not None and after == before:

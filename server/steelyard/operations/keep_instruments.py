@@ -8,17 +8,16 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Protocol
-from uuid import UUID
+from typing import Protocol
 
 from steelyard.accounting.errors import InstrumentInUse, InvalidField, NotFound, VersionMismatch
 from steelyard.accounting.instruments import Instrument, InstrumentKind, PriceRule
 from steelyard.accounting.keys import InstrumentName, root_of
 from steelyard.accounting.units import decimal_text
+from steelyard.operations.answering_once import KeepsAnswers, KeptForm, RequestIdentity, answer_once
 from steelyard.operations.fill_writer import with_retries
 from steelyard.operations.ports import Commit
 from steelyard.operations.reading import Cursor, Page
-from steelyard.operations.record_fills import RequestIdentity
 
 METHOD = "UpsertInstrument"
 SCOPE = "instruments"
@@ -47,22 +46,12 @@ class InstrumentReceipt:
     commits: Sequence[Commit] = ()
 
 
-class InstrumentWrites(Protocol):
+class InstrumentWrites(KeepsAnswers, Protocol):
     """One transaction on the records of instruments."""
 
     @property
     def commits(self) -> Sequence[Commit]:
         """After the commit: the steps of the accounts whose positions are refolded."""
-        ...
-
-    async def answer_to(self, *, scope: str, request_id: UUID, method: str, body_hash: bytes) -> bytes | None:
-        """The kept answer to a request id; raises `RequestIdReused` where it was given another body."""
-        ...
-
-    async def store_answer(
-        self, *, scope: str, request_id: UUID, method: str, body_hash: bytes, response: bytes
-    ) -> None:
-        """Keeps the answer to a request id, in this transaction."""
         ...
 
     async def locked(self, name: InstrumentName) -> InstrumentRecord | None:
@@ -126,25 +115,22 @@ class KeepInstruments:
     async def _upsert(
         self, instrument: Instrument, request: RequestIdentity, *, expected_version: int | None, is_rebuilding: bool
     ) -> InstrumentReceipt:
-        identity: dict[str, Any] = {
-            "scope": SCOPE,
-            "request_id": request.request_id,
-            "method": METHOD,
-            "body_hash": request.body_hash,
-        }
         async with self._store.transaction() as book:
-            kept = await book.answer_to(**identity)
-            if kept is not None:
-                return InstrumentReceipt(_record_of(kept), is_replayed=True)
-            known = await book.locked(instrument.name)
-            _check_version(known, expected_version)
-            record = await self._write(book, instrument, known=known, is_rebuilding=is_rebuilding)
-            await book.store_answer(**identity, response=_answer_bytes(record))
-        return InstrumentReceipt(record, commits=book.commits)
+            answered = await answer_once(
+                book,
+                request,
+                form=KeptForm(SCOPE, METHOD, encode=_answer_bytes, decode=_record_of),
+                write=lambda: self._write(
+                    book, instrument, expected_version=expected_version, is_rebuilding=is_rebuilding
+                ),
+            )
+        return InstrumentReceipt(answered.value, is_replayed=answered.is_replayed, commits=book.commits)
 
     async def _write(
-        self, book: InstrumentWrites, instrument: Instrument, *, known: InstrumentRecord | None, is_rebuilding: bool
+        self, book: InstrumentWrites, instrument: Instrument, *, expected_version: int | None, is_rebuilding: bool
     ) -> InstrumentRecord:
+        known = await book.locked(instrument.name)
+        _check_version(known, expected_version)
         if known is None:
             return await book.write(instrument)
         if known.instrument == instrument:

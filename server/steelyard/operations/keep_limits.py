@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
-from uuid import UUID
 
 from steelyard.accounting.errors import VersionMismatch
 from steelyard.accounting.keys import Account, InstrumentName
 from steelyard.accounting.limits import LimitKind, LimitSet, check_limit_set
 from steelyard.accounting.units import decimal_text
+from steelyard.operations.answering_once import KeepsAnswers, KeptForm, RequestIdentity, answer_once
 from steelyard.operations.fill_writer import with_retries
 from steelyard.operations.ports import Commit
 from steelyard.operations.reading import AS_IT_IS, Answer, Cursor, Freshness, Page, Reading, Snapshot
-from steelyard.operations.record_fills import RequestIdentity
 from steelyard.operations.risk import AccountRisk, Breach, LimitRecord, ReadRisk
 
 METHOD = "SetLimits"
@@ -46,22 +45,12 @@ class BreachFilter:
     opened_before: datetime | None = None
 
 
-class LimitWrites(Protocol):
+class LimitWrites(KeepsAnswers, Protocol):
     """One transaction on the limits of an account."""
 
     @property
     def commits(self) -> Sequence[Commit]:
         """After the commit: the step of the account's log; none where nothing changed."""
-        ...
-
-    async def answer_to(self, *, scope: str, request_id: UUID, method: str, body_hash: bytes) -> bytes | None:
-        """The kept answer to a request id; raises `RequestIdReused` where it was given another body."""
-        ...
-
-    async def store_answer(
-        self, *, scope: str, request_id: UUID, method: str, body_hash: bytes, response: bytes
-    ) -> None:
-        """Keeps the answer to a request id, in this transaction."""
         ...
 
     async def locked(self, account: Account, *, currency: str) -> LimitRecord | None:
@@ -113,23 +102,15 @@ class KeepLimits:
     async def _set(
         self, account: Account, limits: LimitSet, *, request: RequestIdentity, expected_version: int | None
     ) -> LimitsReceipt:
-        identity: dict[str, Any] = {
-            "scope": str(account),
-            "request_id": request.request_id,
-            "method": METHOD,
-            "body_hash": request.body_hash,
-        }
+        form = KeptForm(str(account), METHOD, encode=_answer_bytes, decode=_record_of)
         async with self._store.transaction() as book:
-            kept = await book.answer_to(**identity)
-            if kept is not None:
-                return LimitsReceipt(_record_of(kept), is_replayed=True)
-            known = await book.locked(account, currency=limits.currency)
-            version = 0 if known is None else known.version
-            if expected_version is not None and expected_version != version:
-                raise VersionMismatch(f"the limits are at version {version}", current_version=str(version))
-            record = known if known is not None and known.limits == limits else await book.write(account, limits)
-            await book.store_answer(**identity, response=_answer_bytes(record))
-        return LimitsReceipt(record, commits=book.commits)
+            answered = await answer_once(
+                book,
+                request,
+                form=form,
+                write=lambda: _write(book, account, limits=limits, expected_version=expected_version),
+            )
+        return LimitsReceipt(answered.value, is_replayed=answered.is_replayed, commits=book.commits)
 
     async def get(self, account: Account, *, freshness: Freshness = AS_IT_IS) -> Answer[AccountRisk]:
         """The limits of an account (`facts.limits`, by settle currency) and where each stands (`states`)."""
@@ -144,6 +125,14 @@ class KeepLimits:
             accounts=wanted.accounts,
             freshness=freshness,
         )
+
+
+async def _write(book: LimitWrites, account: Account, *, limits: LimitSet, expected_version: int | None) -> LimitRecord:
+    known = await book.locked(account, currency=limits.currency)
+    version = 0 if known is None else known.version
+    if expected_version is not None and expected_version != version:
+        raise VersionMismatch(f"the limits are at version {version}", current_version=str(version))
+    return known if known is not None and known.limits == limits else await book.write(account, limits)
 
 
 def _text(amount: Decimal | None) -> str | None:

@@ -23,6 +23,7 @@ from steelyard.accounting.lots import Lot, LotMethod
 from steelyard.accounting.position import FiguresState, FoldState
 from steelyard.accounting.round_trips import CostMethod, RoundTrip
 from steelyard.accounting.units import ZERO
+from steelyard.operations.answering_once import KeepsAnswers
 
 Clock = Callable[[], datetime]
 """Gives the current time, aware UTC; only `app/assembly.py` makes one that reads a clock."""
@@ -227,16 +228,6 @@ class BookTransaction(Protocol):
         lots, checkpoints, one position event each; stale ranges that were folded are cleared."""
         ...
 
-    async def store_answer(
-        self, *, scope: str, request_id: UUID, method: str, body_hash: bytes, response: bytes
-    ) -> None:
-        """Keeps the answer to a request id, in this transaction."""
-        ...
-
-    async def answer_to(self, *, scope: str, request_id: UUID, method: str, body_hash: bytes) -> bytes | None:
-        """The kept answer to a request id; raises `RequestIdReused` where it was given another body."""
-        ...
-
 
 class Ledger(Protocol):
     """Opens transactions on the book."""
@@ -247,7 +238,7 @@ class Ledger(Protocol):
         ...
 
 
-class OpenTransaction(BookTransaction, Protocol):
+class OpenTransaction(BookTransaction, KeepsAnswers, Protocol):
     """What `Ledger.transaction` hands out."""
 
     @property

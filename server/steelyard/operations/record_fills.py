@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
-from uuid import UUID
 
 from steelyard.accounting.entries import Adjustment, Fill, check_adjustment
 from steelyard.accounting.errors import (
@@ -20,6 +19,7 @@ from steelyard.accounting.errors import (
     VersionMismatch,
 )
 from steelyard.accounting.keys import Account, FillId, OrderKey, PositionKey
+from steelyard.operations.answering_once import KeptForm, RequestIdentity, answer_once
 from steelyard.operations.apply_fills import Applied, FillReceipt, WriteOptions, apply_fills
 from steelyard.operations.fill_writer import FillWriter, with_retries
 from steelyard.operations.late_entries import RefoldLimits, refold_stale, rules_of
@@ -33,14 +33,6 @@ ATOMIC_BATCH_MAX = 1_000
 STREAM_WAIT_S = 0.02
 DEFAULT_OPTIONS = WriteOptions()
 DEFAULT_LIMITS = RefoldLimits()
-
-
-@dataclass(frozen=True, slots=True)
-class RequestIdentity:
-    """A caller's request id and the hash of what he asked: a repeat is answered as before."""
-
-    request_id: UUID
-    body_hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,24 +211,25 @@ class RecordFills:
         is_validate_only: bool,
     ) -> AdjustmentReceipt:
         key = adjustment.key
-        identity = {"scope": str(key.account), "method": "RecordAdjustment"}
+        form = KeptForm(
+            str(key.account),
+            "RecordAdjustment",
+            encode=_answer_bytes,
+            decode=lambda kept: _adjustment_answer(kept, key),
+        )
         try:
             async with self._ledger.transaction(cause="adjustment") as book:
-                kept = await book.answer_to(request_id=request.request_id, body_hash=request.body_hash, **identity)
-                if kept is not None:
-                    return _adjustment_answer(kept, key)
-                receipt = await self._apply_adjustment(book, adjustment, expected_version=expected_version)
-                await book.store_answer(
-                    request_id=request.request_id,
-                    body_hash=request.body_hash,
-                    response=_answer_bytes(receipt),
-                    **identity,
+                answered = await answer_once(
+                    book,
+                    request,
+                    form=form,
+                    write=lambda: self._apply_adjustment(book, adjustment, expected_version=expected_version),
                 )
-                if is_validate_only:
-                    raise _UndoAdjustment(receipt)
+                if is_validate_only and not answered.is_replayed:
+                    raise _UndoAdjustment(answered.value)
         except _UndoAdjustment as undone:
             return undone.receipt
-        return replace(receipt, commits=book.commits)
+        return replace(answered.value, commits=book.commits)
 
     async def _apply_adjustment(
         self, book: OpenTransaction, adjustment: Adjustment, *, expected_version: int | None

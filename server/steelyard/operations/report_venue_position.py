@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from steelyard.accounting.venue_report import VenueReport
+from steelyard.operations.answering_once import KeptForm, RequestIdentity, answer_once
 from steelyard.operations.apply_venue_report import ReportReceipt, apply_report
 from steelyard.operations.feed_messages import FeedOutcome, Receipt
-from steelyard.operations.feed_ports import FeedLedger, FeedRules
+from steelyard.operations.feed_ports import FeedBook, FeedLedger, FeedRules
 from steelyard.operations.fill_writer import with_retries
 from steelyard.operations.ports import AccountRules, Clock, Commit
-from steelyard.operations.record_fills import RequestIdentity
 
 METHOD = "ReportVenuePosition"
 SOURCE = "rpc"
@@ -61,26 +61,25 @@ class ReportVenuePosition:
         return await asyncio.shield(asyncio.ensure_future(write))
 
     async def _report(self, report: VenueReport, request: RequestIdentity) -> VenueReportAnswer:
-        identity = {"scope": str(report.key.account), "method": METHOD}
+        form = KeptForm(str(report.key.account), METHOD, encode=_bytes, decode=_kept_answer)
         async with self._ledger.transaction(cause="venue") as book:
-            kept = await book.answer_to(request_id=request.request_id, body_hash=request.body_hash, **identity)
-            if kept is not None:
-                return _kept_answer(kept)
-            now = self._clock()
-            receipt = Receipt(
-                source=SOURCE,
-                event_id=str(request.request_id),
-                content_hash=request.body_hash,
-                received_at=now,
+            answered = await answer_once(
+                book, request, form=form, write=lambda: self._apply(book, report, request=request)
             )
-            told = await apply_report(
-                book, report, receipt=receipt, rules=self._rules, new_accounts=self._new_accounts, now=now
-            )
-            answer = _answer(told)
-            await book.store_answer(
-                request_id=request.request_id, body_hash=request.body_hash, response=_bytes(answer), **identity
-            )
-        return replace(answer, commits=book.commits)
+        return replace(answered.value, is_replayed=answered.is_replayed, commits=book.commits)
+
+    async def _apply(self, book: FeedBook, report: VenueReport, *, request: RequestIdentity) -> VenueReportAnswer:
+        now = self._clock()
+        receipt = Receipt(
+            source=SOURCE,
+            event_id=str(request.request_id),
+            content_hash=request.body_hash,
+            received_at=now,
+        )
+        told = await apply_report(
+            book, report, receipt=receipt, rules=self._rules, new_accounts=self._new_accounts, now=now
+        )
+        return _answer(told)
 
 
 def _answer(told: ReportReceipt) -> VenueReportAnswer:
@@ -93,4 +92,4 @@ def _bytes(answer: VenueReportAnswer) -> bytes:
 
 def _kept_answer(kept: bytes) -> VenueReportAnswer:
     outcome, version, discrepancies = json.loads(kept)
-    return VenueReportAnswer(FeedOutcome(outcome), version, discrepancies, is_replayed=True)
+    return VenueReportAnswer(FeedOutcome(outcome), version, discrepancies)

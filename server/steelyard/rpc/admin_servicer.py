@@ -8,10 +8,10 @@ from typing import TypeVar
 from steelyard.accounting.errors import InvalidField
 from steelyard.accounting.lots import LotMethod
 from steelyard.accounting.round_trips import CostMethod
+from steelyard.operations.answering_once import RequestIdentity
 from steelyard.operations.day_rules import rule_of_texts
 from steelyard.operations.keep_accounts import AccountChange, AccountRecord, KeepAccounts
 from steelyard.operations.ports import Clock
-from steelyard.operations.record_fills import RequestIdentity
 from steelyard.rpc import decode, encode
 from steelyard.rpc.calls import Context
 from steelyard.rpc.day_rules import day_rule, encode_day_rule

@@ -15,11 +15,12 @@ from steelyard.accounting import keys
 from steelyard.accounting.entries import Fill
 from steelyard.accounting.errors import InvalidField, SteelyardError
 from steelyard.accounting.keys import PositionKey
+from steelyard.operations.answering_once import RequestIdentity
 from steelyard.operations.apply_fills import FillReceipt, WriteOptions
 from steelyard.operations.correct_fills import CorrectFills, CorrectionReceipt
 from steelyard.operations.ports import Clock, Commit
 from steelyard.operations.read_fills import ReadFills
-from steelyard.operations.record_fills import RecordFills, RequestIdentity
+from steelyard.operations.record_fills import RecordFills
 from steelyard.rpc import decode, decode_fill, encode, encode_fill, fill_stream, limits
 from steelyard.rpc.calls import Context, current_call
 from steelyard.rpc.header import freshness, read_header, write_header

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+from steelyard.operations.answering_once import RequestIdentity
 from steelyard.operations.apply_marks import ApplyMarks, Reported
 from steelyard.operations.keep_instruments import KeepInstruments
 from steelyard.operations.ports import Clock
 from steelyard.operations.reading import Seen
-from steelyard.operations.record_fills import RequestIdentity
 from steelyard.rpc import decode, decode_market, encode_market
 from steelyard.rpc.calls import Context
 from steelyard.rpc.header import read_header, write_header

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from steelyard.operations.answering_once import RequestIdentity
 from steelyard.operations.check_order import CheckOrder
 from steelyard.operations.keep_limits import KeepLimits
 from steelyard.operations.ports import Clock
 from steelyard.operations.position_view import Detail
 from steelyard.operations.read_portfolio import PortfolioAnswers, PortfolioView, in_currencies
 from steelyard.operations.reading import Answer
-from steelyard.operations.record_fills import RequestIdentity
 from steelyard.rpc import decode, decode_risk, encode_portfolio, encode_position, encode_risk
 from steelyard.rpc.calls import Context
 from steelyard.rpc.encoded_once import EncodedOnce

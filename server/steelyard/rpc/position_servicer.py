@@ -7,12 +7,12 @@ from contextlib import aclosing
 
 from steelyard.accounting.keys import PositionKey
 from steelyard.operations.annotate_positions import AnnotatePositions
+from steelyard.operations.answering_once import RequestIdentity
 from steelyard.operations.ports import Clock
 from steelyard.operations.position_view import Detail
 from steelyard.operations.read_events import ReadEvents
 from steelyard.operations.read_positions import ReadPositions
 from steelyard.operations.read_trips import ReadTrips
-from steelyard.operations.record_fills import RequestIdentity
 from steelyard.operations.report_venue_position import ReportVenuePosition
 from steelyard.operations.watch_positions import WatchPositions
 from steelyard.rpc import decode, decode_position, encode, encode_position, encode_trip, venue, watching
