@@ -24,15 +24,17 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from steelyard.v1 import common_pb2 as steelyard_dot_v1_dot_common__pb2
 from steelyard.v1 import options_pb2 as steelyard_dot_v1_dot_options__pb2
 from steelyard.v1 import portfolio_pb2 as steelyard_dot_v1_dot_portfolio__pb2
 from steelyard.v1 import position_pb2 as steelyard_dot_v1_dot_position__pb2
+from steelyard.v1 import position_service_pb2 as steelyard_dot_v1_dot_position__service__pb2
 from steelyard.v1 import risk_pb2 as steelyard_dot_v1_dot_risk__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$steelyard/v1/portfolio_service.proto\x12\x0csteelyard.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19steelyard/v1/common.proto\x1a\x1asteelyard/v1/options.proto\x1a\x1csteelyard/v1/portfolio.proto\x1a\x1bsteelyard/v1/position.proto\x1a\x17steelyard/v1/risk.proto\"\x9c\x01\n\x13GetPortfolioRequest\x12\x10\n\x08\x61\x63\x63ounts\x18\x01 \x03(\t\x12\x13\n\x0binstruments\x18\x02 \x03(\t\x12\x19\n\x11include_positions\x18\x03 \x01(\x08\x12(\n\nmin_commit\x18\x04 \x03(\x0b\x32\x14.steelyard.v1.Commit\x12\x19\n\x11settle_currencies\x18\x05 \x03(\t\"\xc1\x01\n\x14GetPortfolioResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x33\n\ncurrencies\x18\x02 \x03(\x0b\x32\x1f.steelyard.v1.CurrencyPortfolio\x12)\n\tpositions\x18\x03 \x03(\x0b\x32\x16.steelyard.v1.Position\x12\x1b\n\x13positions_truncated\x18\x04 \x01(\x08\"\x80\x01\n\x12GetExposureRequest\x12\x10\n\x08\x61\x63\x63ounts\x18\x01 \x03(\t\x12\x13\n\x0binstruments\x18\x02 \x03(\t\x12(\n\nmin_commit\x18\x03 \x03(\x0b\x32\x14.steelyard.v1.Commit\x12\x19\n\x11settle_currencies\x18\x04 \x03(\t\"w\n\x13GetExposureResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x32\n\ncurrencies\x18\x02 \x03(\x0b\x32\x1e.steelyard.v1.CurrencyExposure\"{\n\rGetPnlRequest\x12\x10\n\x08\x61\x63\x63ounts\x18\x01 \x03(\t\x12\x13\n\x0binstruments\x18\x02 \x03(\t\x12(\n\nmin_commit\x18\x03 \x03(\x0b\x32\x14.steelyard.v1.Commit\x12\x19\n\x11settle_currencies\x18\x04 \x03(\t\"m\n\x0eGetPnlResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12-\n\ncurrencies\x18\x02 \x03(\x0b\x32\x19.steelyard.v1.CurrencyPnl\"\x8c\x01\n\x10SetLimitsRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x06limits\x18\x02 \x01(\x0b\x32\x14.steelyard.v1.LimitsB\x04\xe2\x41\x01\x02\x12\x1d\n\x10\x65xpected_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"y\n\x11SetLimitsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12$\n\x06limits\x18\x02 \x01(\x0b\x32\x14.steelyard.v1.Limits\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"S\n\x10GetLimitsRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12(\n\nmin_commit\x18\x02 \x03(\x0b\x32\x14.steelyard.v1.Commit\"s\n\x11GetLimitsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x30\n\ncurrencies\x18\x02 \x03(\x0b\x32\x1c.steelyard.v1.CurrencyLimits\"\x91\x01\n\x11\x43heckOrderRequest\x12(\n\x05order\x18\x01 \x01(\x0b\x32\x13.steelyard.v1.OrderB\x04\xe2\x41\x01\x02\x12(\n\x0bopen_orders\x18\x02 \x03(\x0b\x32\x13.steelyard.v1.Order\x12(\n\nmin_commit\x18\x03 \x03(\x0b\x32\x14.steelyard.v1.Commit\"\x89\x04\n\x12\x43heckOrderResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x15\n\rwithin_limits\x18\x02 \x01(\x08\x12\x17\n\x0fsettle_currency\x18\x03 \x01(\t\x12+\n\x07outcome\x18\x04 \x01(\x0b\x32\x1a.steelyard.v1.OrderOutcome\x12&\n\x03now\x18\x05 \x01(\x0b\x32\x19.steelyard.v1.RiskFigures\x12)\n\x06\x66illed\x18\x06 \x01(\x0b\x32\x19.steelyard.v1.RiskFigures\x12(\n\x05worst\x18\x07 \x01(\x0b\x32\x19.steelyard.v1.RiskFigures\x12.\n\x0cwould_exceed\x18\x08 \x03(\x0b\x32\x18.steelyard.v1.LimitCheck\x12.\n\x0cwould_worsen\x18\t \x03(\x0b\x32\x18.steelyard.v1.LimitCheck\x12(\n\x06\x63hecks\x18\n \x03(\x0b\x32\x18.steelyard.v1.LimitCheck\x12\x18\n\x10position_version\x18\x0b \x01(\x03\x12\x31\n\rfigures_state\x18\x0c \x01(\x0e\x32\x1a.steelyard.v1.FiguresState\x12\x14\n\x0cstale_prices\x18\r \x03(\t\"\xc8\x02\n\x18ListLimitBreachesRequest\x12\x10\n\x08\x61\x63\x63ounts\x18\x01 \x03(\t\x12\x17\n\x0fsettle_currency\x18\x02 \x01(\t\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.steelyard.v1.LimitKind\x12\x12\n\ninstrument\x18\x04 \x01(\t\x12\x11\n\topen_only\x18\x05 \x01(\x08\x12/\n\x0bopened_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ropened_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x08 \x01(\x05\x12\x12\n\npage_token\x18\t \x01(\t\x12(\n\nmin_commit\x18\n \x03(\x0b\x32\x14.steelyard.v1.Commit\"\x8f\x01\n\x19ListLimitBreachesResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12+\n\x08\x62reaches\x18\x02 \x03(\x0b\x32\x19.steelyard.v1.LimitBreach\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t2\x82\x07\n\x10PortfolioService\x12x\n\x0cGetPortfolio\x12!.steelyard.v1.GetPortfolioRequest\x1a\".steelyard.v1.GetPortfolioResponse\"!\x8a\xe7\x18\x04\x01\x17\x16\x18\x82\xd3\xe4\x93\x02\x13\x12\x11/api/v1/portfolio\x12~\n\x0bGetExposure\x12 .steelyard.v1.GetExposureRequest\x1a!.steelyard.v1.GetExposureResponse\"*\x8a\xe7\x18\x04\x01\x17\x16\x18\x82\xd3\xe4\x93\x02\x1c\x12\x1a/api/v1/portfolio/exposure\x12j\n\x06GetPnl\x12\x1b.steelyard.v1.GetPnlRequest\x1a\x1c.steelyard.v1.GetPnlResponse\"%\x8a\xe7\x18\x04\x01\x17\x16\x18\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/portfolio/pnl\x12p\n\tSetLimits\x12\x1e.steelyard.v1.SetLimitsRequest\x1a\x1f.steelyard.v1.SetLimitsResponse\"\"\x8a\xe7\x18\x05\x01\x03\t\x16\x18\x82\xd3\xe4\x93\x02\x13\"\x0e/api/v1/limits:\x01*\x12\x88\x01\n\tGetLimits\x12\x1e.steelyard.v1.GetLimitsRequest\x1a\x1f.steelyard.v1.GetLimitsResponse\":\x8a\xe7\x18\x04\x01\x17\x16\x18\x82\xd3\xe4\x93\x02,\x12\x18/api/v1/limits/{account}Z\x10\x12\x0e/api/v1/limits\x12{\n\nCheckOrder\x12\x1f.steelyard.v1.CheckOrderRequest\x1a .steelyard.v1.CheckOrderResponse\"*\x8a\xe7\x18\x07\x01\n\x0e\x10\x17\x16\x18\x82\xd3\xe4\x93\x02\x19\"\x14/api/v1/orders:check:\x01*\x12\x8d\x01\n\x11ListLimitBreaches\x12&.steelyard.v1.ListLimitBreachesRequest\x1a\'.steelyard.v1.ListLimitBreachesResponse\"\'\x8a\xe7\x18\x05\x01\x02\x17\x16\x18\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/limit-breachesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$steelyard/v1/portfolio_service.proto\x12\x0csteelyard.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19steelyard/v1/common.proto\x1a\x1asteelyard/v1/options.proto\x1a\x1csteelyard/v1/portfolio.proto\x1a\x1bsteelyard/v1/position.proto\x1a#steelyard/v1/position_service.proto\x1a\x17steelyard/v1/risk.proto\"\xec\x01\n\x13GetPortfolioRequest\x12\x10\n\x08\x61\x63\x63ounts\x18\x01 \x03(\t\x12\x13\n\x0binstruments\x18\x02 \x03(\t\x12\x19\n\x11include_positions\x18\x03 \x01(\x08\x12(\n\nmin_commit\x18\x04 \x03(\x0b\x32\x14.steelyard.v1.Commit\x12\x19\n\x11settle_currencies\x18\x05 \x03(\t\x12\x30\n\rmax_staleness\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14require_fresh_prices\x18\x07 \x01(\x08\"\xc1\x01\n\x14GetPortfolioResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x33\n\ncurrencies\x18\x02 \x03(\x0b\x32\x1f.steelyard.v1.CurrencyPortfolio\x12)\n\tpositions\x18\x03 \x03(\x0b\x32\x16.steelyard.v1.Position\x12\x1b\n\x13positions_truncated\x18\x04 \x01(\x08\"\xd0\x01\n\x12GetExposureRequest\x12\x10\n\x08\x61\x63\x63ounts\x18\x01 \x03(\t\x12\x13\n\x0binstruments\x18\x02 \x03(\t\x12(\n\nmin_commit\x18\x03 \x03(\x0b\x32\x14.steelyard.v1.Commit\x12\x19\n\x11settle_currencies\x18\x04 \x03(\t\x12\x30\n\rmax_staleness\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14require_fresh_prices\x18\x06 \x01(\x08\"w\n\x13GetExposureResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x32\n\ncurrencies\x18\x02 \x03(\x0b\x32\x1e.steelyard.v1.CurrencyExposure\"\xcb\x01\n\rGetPnlRequest\x12\x10\n\x08\x61\x63\x63ounts\x18\x01 \x03(\t\x12\x13\n\x0binstruments\x18\x02 \x03(\t\x12(\n\nmin_commit\x18\x03 \x03(\x0b\x32\x14.steelyard.v1.Commit\x12\x19\n\x11settle_currencies\x18\x04 \x03(\t\x12\x30\n\rmax_staleness\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14require_fresh_prices\x18\x06 \x01(\x08\"m\n\x0eGetPnlResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12-\n\ncurrencies\x18\x02 \x03(\x0b\x32\x19.steelyard.v1.CurrencyPnl\"\xc2\x01\n\x15WatchPortfolioRequest\x12\x10\n\x08\x61\x63\x63ounts\x18\x01 \x03(\t\x12\r\n\x05\x62ooks\x18\x02 \x03(\t\x12\x13\n\x0binstruments\x18\x03 \x03(\t\x12\x14\n\x0cresume_token\x18\x04 \x01(\t\x12/\n\x0cmin_interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\theartbeat\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb1\x02\n\x16WatchPortfolioResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x36\n\x07\x66igures\x18\x03 \x01(\x0b\x32#.steelyard.v1.WatchPortfolioFiguresH\x00\x12\x31\n\theartbeat\x18\x04 \x01(\x0b\x32\x1c.steelyard.v1.WatchHeartbeatH\x00\x12)\n\x05reset\x18\x05 \x01(\x0b\x32\x18.steelyard.v1.WatchResetH\x00\x12\x32\n\ngoing_away\x18\x06 \x01(\x0b\x32\x1c.steelyard.v1.WatchGoingAwayH\x00\x42\t\n\x07message\"\x7f\n\x15WatchPortfolioFigures\x12\x31\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\".steelyard.v1.PortfolioChangeCause\x12\x33\n\ncurrencies\x18\x02 \x03(\x0b\x32\x1f.steelyard.v1.CurrencyPortfolio\"\x8c\x01\n\x10SetLimitsRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x06limits\x18\x02 \x01(\x0b\x32\x14.steelyard.v1.LimitsB\x04\xe2\x41\x01\x02\x12\x1d\n\x10\x65xpected_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"y\n\x11SetLimitsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12$\n\x06limits\x18\x02 \x01(\x0b\x32\x14.steelyard.v1.Limits\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"S\n\x10GetLimitsRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12(\n\nmin_commit\x18\x02 \x03(\x0b\x32\x14.steelyard.v1.Commit\"s\n\x11GetLimitsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x30\n\ncurrencies\x18\x02 \x03(\x0b\x32\x1c.steelyard.v1.CurrencyLimits\"\x91\x01\n\x11\x43heckOrderRequest\x12(\n\x05order\x18\x01 \x01(\x0b\x32\x13.steelyard.v1.OrderB\x04\xe2\x41\x01\x02\x12(\n\x0bopen_orders\x18\x02 \x03(\x0b\x32\x13.steelyard.v1.Order\x12(\n\nmin_commit\x18\x03 \x03(\x0b\x32\x14.steelyard.v1.Commit\"\x89\x04\n\x12\x43heckOrderResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\x15\n\rwithin_limits\x18\x02 \x01(\x08\x12\x17\n\x0fsettle_currency\x18\x03 \x01(\t\x12+\n\x07outcome\x18\x04 \x01(\x0b\x32\x1a.steelyard.v1.OrderOutcome\x12&\n\x03now\x18\x05 \x01(\x0b\x32\x19.steelyard.v1.RiskFigures\x12)\n\x06\x66illed\x18\x06 \x01(\x0b\x32\x19.steelyard.v1.RiskFigures\x12(\n\x05worst\x18\x07 \x01(\x0b\x32\x19.steelyard.v1.RiskFigures\x12.\n\x0cwould_exceed\x18\x08 \x03(\x0b\x32\x18.steelyard.v1.LimitCheck\x12.\n\x0cwould_worsen\x18\t \x03(\x0b\x32\x18.steelyard.v1.LimitCheck\x12(\n\x06\x63hecks\x18\n \x03(\x0b\x32\x18.steelyard.v1.LimitCheck\x12\x18\n\x10position_version\x18\x0b \x01(\x03\x12\x31\n\rfigures_state\x18\x0c \x01(\x0e\x32\x1a.steelyard.v1.FiguresState\x12\x14\n\x0cstale_prices\x18\r \x03(\t\"\xc8\x02\n\x18ListLimitBreachesRequest\x12\x10\n\x08\x61\x63\x63ounts\x18\x01 \x03(\t\x12\x17\n\x0fsettle_currency\x18\x02 \x01(\t\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.steelyard.v1.LimitKind\x12\x12\n\ninstrument\x18\x04 \x01(\t\x12\x11\n\topen_only\x18\x05 \x01(\x08\x12/\n\x0bopened_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ropened_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x08 \x01(\x05\x12\x12\n\npage_token\x18\t \x01(\t\x12(\n\nmin_commit\x18\n \x03(\x0b\x32\x14.steelyard.v1.Commit\"\x8f\x01\n\x19ListLimitBreachesResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12+\n\x08\x62reaches\x18\x02 \x03(\x0b\x32\x19.steelyard.v1.LimitBreach\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t*\xa7\x01\n\x14PortfolioChangeCause\x12&\n\"PORTFOLIO_CHANGE_CAUSE_UNSPECIFIED\x10\x00\x12 \n\x1cPORTFOLIO_CHANGE_CAUSE_BEGIN\x10\x01\x12\"\n\x1ePORTFOLIO_CHANGE_CAUSE_COMMITS\x10\x02\x12!\n\x1dPORTFOLIO_CHANGE_CAUSE_PRICES\x10\x03\x32\x90\x08\n\x10PortfolioService\x12y\n\x0cGetPortfolio\x12!.steelyard.v1.GetPortfolioRequest\x1a\".steelyard.v1.GetPortfolioResponse\"\"\x8a\xe7\x18\x05\x01\x10\x17\x16\x18\x82\xd3\xe4\x93\x02\x13\x12\x11/api/v1/portfolio\x12\x7f\n\x0bGetExposure\x12 .steelyard.v1.GetExposureRequest\x1a!.steelyard.v1.GetExposureResponse\"+\x8a\xe7\x18\x05\x01\x10\x17\x16\x18\x82\xd3\xe4\x93\x02\x1c\x12\x1a/api/v1/portfolio/exposure\x12k\n\x06GetPnl\x12\x1b.steelyard.v1.GetPnlRequest\x1a\x1c.steelyard.v1.GetPnlResponse\"&\x8a\xe7\x18\x05\x01\x10\x17\x16\x18\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/portfolio/pnl\x12\x88\x01\n\x0eWatchPortfolio\x12#.steelyard.v1.WatchPortfolioRequest\x1a$.steelyard.v1.WatchPortfolioResponse\")\x8a\xe7\x18\x06\x01\x02\x12\x13\x16\x18\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/portfolio:watch0\x01\x12p\n\tSetLimits\x12\x1e.steelyard.v1.SetLimitsRequest\x1a\x1f.steelyard.v1.SetLimitsResponse\"\"\x8a\xe7\x18\x05\x01\x03\t\x16\x18\x82\xd3\xe4\x93\x02\x13\"\x0e/api/v1/limits:\x01*\x12\x88\x01\n\tGetLimits\x12\x1e.steelyard.v1.GetLimitsRequest\x1a\x1f.steelyard.v1.GetLimitsResponse\":\x8a\xe7\x18\x04\x01\x17\x16\x18\x82\xd3\xe4\x93\x02,\x12\x18/api/v1/limits/{account}Z\x10\x12\x0e/api/v1/limits\x12{\n\nCheckOrder\x12\x1f.steelyard.v1.CheckOrderRequest\x1a .steelyard.v1.CheckOrderResponse\"*\x8a\xe7\x18\x07\x01\n\x0e\x10\x17\x16\x18\x82\xd3\xe4\x93\x02\x19\"\x14/api/v1/orders:check:\x01*\x12\x8d\x01\n\x11ListLimitBreaches\x12&.steelyard.v1.ListLimitBreachesRequest\x1a\'.steelyard.v1.ListLimitBreachesResponse\"\'\x8a\xe7\x18\x05\x01\x02\x17\x16\x18\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/limit-breachesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,11 +50,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKORDERREQUEST'].fields_by_name['order']._loaded_options = None
   _globals['_CHECKORDERREQUEST'].fields_by_name['order']._serialized_options = b'\342A\001\002'
   _globals['_PORTFOLIOSERVICE'].methods_by_name['GetPortfolio']._loaded_options = None
-  _globals['_PORTFOLIOSERVICE'].methods_by_name['GetPortfolio']._serialized_options = b'\212\347\030\004\001\027\026\030\202\323\344\223\002\023\022\021/api/v1/portfolio'
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['GetPortfolio']._serialized_options = b'\212\347\030\005\001\020\027\026\030\202\323\344\223\002\023\022\021/api/v1/portfolio'
   _globals['_PORTFOLIOSERVICE'].methods_by_name['GetExposure']._loaded_options = None
-  _globals['_PORTFOLIOSERVICE'].methods_by_name['GetExposure']._serialized_options = b'\212\347\030\004\001\027\026\030\202\323\344\223\002\034\022\032/api/v1/portfolio/exposure'
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['GetExposure']._serialized_options = b'\212\347\030\005\001\020\027\026\030\202\323\344\223\002\034\022\032/api/v1/portfolio/exposure'
   _globals['_PORTFOLIOSERVICE'].methods_by_name['GetPnl']._loaded_options = None
-  _globals['_PORTFOLIOSERVICE'].methods_by_name['GetPnl']._serialized_options = b'\212\347\030\004\001\027\026\030\202\323\344\223\002\027\022\025/api/v1/portfolio/pnl'
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['GetPnl']._serialized_options = b'\212\347\030\005\001\020\027\026\030\202\323\344\223\002\027\022\025/api/v1/portfolio/pnl'
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['WatchPortfolio']._loaded_options = None
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['WatchPortfolio']._serialized_options = b'\212\347\030\006\001\002\022\023\026\030\202\323\344\223\002\031\022\027/api/v1/portfolio:watch'
   _globals['_PORTFOLIOSERVICE'].methods_by_name['SetLimits']._loaded_options = None
   _globals['_PORTFOLIOSERVICE'].methods_by_name['SetLimits']._serialized_options = b'\212\347\030\005\001\003\t\026\030\202\323\344\223\002\023\"\016/api/v1/limits:\001*'
   _globals['_PORTFOLIOSERVICE'].methods_by_name['GetLimits']._loaded_options = None
@@ -61,34 +65,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PORTFOLIOSERVICE'].methods_by_name['CheckOrder']._serialized_options = b'\212\347\030\007\001\n\016\020\027\026\030\202\323\344\223\002\031\"\024/api/v1/orders:check:\001*'
   _globals['_PORTFOLIOSERVICE'].methods_by_name['ListLimitBreaches']._loaded_options = None
   _globals['_PORTFOLIOSERVICE'].methods_by_name['ListLimitBreaches']._serialized_options = b'\212\347\030\005\001\002\027\026\030\202\323\344\223\002\030\022\026/api/v1/limit-breaches'
-  _globals['_GETPORTFOLIOREQUEST']._serialized_start=290
-  _globals['_GETPORTFOLIOREQUEST']._serialized_end=446
-  _globals['_GETPORTFOLIORESPONSE']._serialized_start=449
-  _globals['_GETPORTFOLIORESPONSE']._serialized_end=642
-  _globals['_GETEXPOSUREREQUEST']._serialized_start=645
-  _globals['_GETEXPOSUREREQUEST']._serialized_end=773
-  _globals['_GETEXPOSURERESPONSE']._serialized_start=775
-  _globals['_GETEXPOSURERESPONSE']._serialized_end=894
-  _globals['_GETPNLREQUEST']._serialized_start=896
-  _globals['_GETPNLREQUEST']._serialized_end=1019
-  _globals['_GETPNLRESPONSE']._serialized_start=1021
-  _globals['_GETPNLRESPONSE']._serialized_end=1130
-  _globals['_SETLIMITSREQUEST']._serialized_start=1133
-  _globals['_SETLIMITSREQUEST']._serialized_end=1273
-  _globals['_SETLIMITSRESPONSE']._serialized_start=1275
-  _globals['_SETLIMITSRESPONSE']._serialized_end=1396
-  _globals['_GETLIMITSREQUEST']._serialized_start=1398
-  _globals['_GETLIMITSREQUEST']._serialized_end=1481
-  _globals['_GETLIMITSRESPONSE']._serialized_start=1483
-  _globals['_GETLIMITSRESPONSE']._serialized_end=1598
-  _globals['_CHECKORDERREQUEST']._serialized_start=1601
-  _globals['_CHECKORDERREQUEST']._serialized_end=1746
-  _globals['_CHECKORDERRESPONSE']._serialized_start=1749
-  _globals['_CHECKORDERRESPONSE']._serialized_end=2270
-  _globals['_LISTLIMITBREACHESREQUEST']._serialized_start=2273
-  _globals['_LISTLIMITBREACHESREQUEST']._serialized_end=2601
-  _globals['_LISTLIMITBREACHESRESPONSE']._serialized_start=2604
-  _globals['_LISTLIMITBREACHESRESPONSE']._serialized_end=2747
-  _globals['_PORTFOLIOSERVICE']._serialized_start=2750
-  _globals['_PORTFOLIOSERVICE']._serialized_end=3648
+  _globals['_PORTFOLIOCHANGECAUSE']._serialized_start=3694
+  _globals['_PORTFOLIOCHANGECAUSE']._serialized_end=3861
+  _globals['_GETPORTFOLIOREQUEST']._serialized_start=359
+  _globals['_GETPORTFOLIOREQUEST']._serialized_end=595
+  _globals['_GETPORTFOLIORESPONSE']._serialized_start=598
+  _globals['_GETPORTFOLIORESPONSE']._serialized_end=791
+  _globals['_GETEXPOSUREREQUEST']._serialized_start=794
+  _globals['_GETEXPOSUREREQUEST']._serialized_end=1002
+  _globals['_GETEXPOSURERESPONSE']._serialized_start=1004
+  _globals['_GETEXPOSURERESPONSE']._serialized_end=1123
+  _globals['_GETPNLREQUEST']._serialized_start=1126
+  _globals['_GETPNLREQUEST']._serialized_end=1329
+  _globals['_GETPNLRESPONSE']._serialized_start=1331
+  _globals['_GETPNLRESPONSE']._serialized_end=1440
+  _globals['_WATCHPORTFOLIOREQUEST']._serialized_start=1443
+  _globals['_WATCHPORTFOLIOREQUEST']._serialized_end=1637
+  _globals['_WATCHPORTFOLIORESPONSE']._serialized_start=1640
+  _globals['_WATCHPORTFOLIORESPONSE']._serialized_end=1945
+  _globals['_WATCHPORTFOLIOFIGURES']._serialized_start=1947
+  _globals['_WATCHPORTFOLIOFIGURES']._serialized_end=2074
+  _globals['_SETLIMITSREQUEST']._serialized_start=2077
+  _globals['_SETLIMITSREQUEST']._serialized_end=2217
+  _globals['_SETLIMITSRESPONSE']._serialized_start=2219
+  _globals['_SETLIMITSRESPONSE']._serialized_end=2340
+  _globals['_GETLIMITSREQUEST']._serialized_start=2342
+  _globals['_GETLIMITSREQUEST']._serialized_end=2425
+  _globals['_GETLIMITSRESPONSE']._serialized_start=2427
+  _globals['_GETLIMITSRESPONSE']._serialized_end=2542
+  _globals['_CHECKORDERREQUEST']._serialized_start=2545
+  _globals['_CHECKORDERREQUEST']._serialized_end=2690
+  _globals['_CHECKORDERRESPONSE']._serialized_start=2693
+  _globals['_CHECKORDERRESPONSE']._serialized_end=3214
+  _globals['_LISTLIMITBREACHESREQUEST']._serialized_start=3217
+  _globals['_LISTLIMITBREACHESREQUEST']._serialized_end=3545
+  _globals['_LISTLIMITBREACHESRESPONSE']._serialized_start=3548
+  _globals['_LISTLIMITBREACHESRESPONSE']._serialized_end=3691
+  _globals['_PORTFOLIOSERVICE']._serialized_start=3864
+  _globals['_PORTFOLIOSERVICE']._serialized_end=4904
 # @@protoc_insertion_point(module_scope)

@@ -5,12 +5,15 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from steelyard.v1 import common_pb2 as _common_pb2
 from steelyard.v1 import portfolio_pb2 as _portfolio_pb2
 from steelyard.v1 import position_pb2 as _position_pb2
+from steelyard.v1 import position_service_pb2 as _position_service_pb2
 from steelyard.v1 import risk_pb2 as _risk_pb2
 import builtins as _builtins
 import sys
@@ -23,6 +26,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _PortfolioChangeCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PortfolioChangeCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PortfolioChangeCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PORTFOLIO_CHANGE_CAUSE_UNSPECIFIED: _PortfolioChangeCause.ValueType  # 0
+    """Not said."""
+    PORTFOLIO_CHANGE_CAUSE_BEGIN: _PortfolioChangeCause.ValueType  # 1
+    """The watch begins, or begins anew."""
+    PORTFOLIO_CHANGE_CAUSE_COMMITS: _PortfolioChangeCause.ValueType  # 2
+    """Commits changed them, perhaps prices too."""
+    PORTFOLIO_CHANGE_CAUSE_PRICES: _PortfolioChangeCause.ValueType  # 3
+    """Prices alone changed them."""
+
+class PortfolioChangeCause(_PortfolioChangeCause, metaclass=_PortfolioChangeCauseEnumTypeWrapper):
+    """Why the figures of a portfolio are told."""
+
+PORTFOLIO_CHANGE_CAUSE_UNSPECIFIED: PortfolioChangeCause.ValueType  # 0
+"""Not said."""
+PORTFOLIO_CHANGE_CAUSE_BEGIN: PortfolioChangeCause.ValueType  # 1
+"""The watch begins, or begins anew."""
+PORTFOLIO_CHANGE_CAUSE_COMMITS: PortfolioChangeCause.ValueType  # 2
+"""Commits changed them, perhaps prices too."""
+PORTFOLIO_CHANGE_CAUSE_PRICES: PortfolioChangeCause.ValueType  # 3
+"""Prices alone changed them."""
+Global___PortfolioChangeCause: _TypeAlias = PortfolioChangeCause  # noqa: Y015
+
 @_typing.final
 class GetPortfolioRequest(_message.Message):
     """Asks for a portfolio."""
@@ -34,8 +65,14 @@ class GetPortfolioRequest(_message.Message):
     INCLUDE_POSITIONS_FIELD_NUMBER: _builtins.int
     MIN_COMMIT_FIELD_NUMBER: _builtins.int
     SETTLE_CURRENCIES_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    REQUIRE_FRESH_PRICES_FIELD_NUMBER: _builtins.int
     include_positions: _builtins.bool
     """Whether the open positions are told too, full view. Default: false."""
+    require_fresh_prices: _builtins.bool
+    """Whether every price of what is held must be fresh: the price source is asked and waited for up to the deadline, else
+    the answer is PRICES_NOT_FRESH. Not with `max_staleness`. Default: false, stale prices are told as such.
+    """
     @_builtins.property
     def accounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these accounts, at most 1,000. Default: all that the caller may see."""
@@ -54,6 +91,13 @@ class GetPortfolioRequest(_message.Message):
         occur.
         """
 
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """When the store is away, the last figures known here are told if they are no older than this, 0 s to 1 h;
+        `header.served_from` is SERVED_FROM_LAST_KNOWN then, and `header.read_at` says how old they are. Default: none, the
+        answer is STORE_UNAVAILABLE.
+        """
+
     def __init__(
         self,
         *,
@@ -62,10 +106,12 @@ class GetPortfolioRequest(_message.Message):
         include_positions: _builtins.bool = ...,
         min_commit: _abc.Iterable[_common_pb2.Commit] | None = ...,
         settle_currencies: _abc.Iterable[_builtins.str] | None = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+        require_fresh_prices: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "include_positions", b"include_positions", "instruments", b"instruments", "min_commit", b"min_commit", "settle_currencies", b"settle_currencies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "include_positions", b"include_positions", "instruments", b"instruments", "max_staleness", b"max_staleness", "min_commit", b"min_commit", "require_fresh_prices", b"require_fresh_prices", "settle_currencies", b"settle_currencies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -121,6 +167,12 @@ class GetExposureRequest(_message.Message):
     INSTRUMENTS_FIELD_NUMBER: _builtins.int
     MIN_COMMIT_FIELD_NUMBER: _builtins.int
     SETTLE_CURRENCIES_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    REQUIRE_FRESH_PRICES_FIELD_NUMBER: _builtins.int
+    require_fresh_prices: _builtins.bool
+    """Whether every price of what is held must be fresh: the price source is asked and waited for up to the deadline, else
+    the answer is PRICES_NOT_FRESH. Not with `max_staleness`. Default: false, stale prices are told as such.
+    """
     @_builtins.property
     def accounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these accounts, at most 1,000. Default: all that the caller may see."""
@@ -139,6 +191,13 @@ class GetExposureRequest(_message.Message):
         occur.
         """
 
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """When the store is away, the last figures known here are told if they are no older than this, 0 s to 1 h;
+        `header.served_from` is SERVED_FROM_LAST_KNOWN then, and `header.read_at` says how old they are. Default: none, the
+        answer is STORE_UNAVAILABLE.
+        """
+
     def __init__(
         self,
         *,
@@ -146,10 +205,12 @@ class GetExposureRequest(_message.Message):
         instruments: _abc.Iterable[_builtins.str] | None = ...,
         min_commit: _abc.Iterable[_common_pb2.Commit] | None = ...,
         settle_currencies: _abc.Iterable[_builtins.str] | None = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+        require_fresh_prices: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "instruments", b"instruments", "min_commit", b"min_commit", "settle_currencies", b"settle_currencies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "instruments", b"instruments", "max_staleness", b"max_staleness", "min_commit", b"min_commit", "require_fresh_prices", b"require_fresh_prices", "settle_currencies", b"settle_currencies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -195,6 +256,12 @@ class GetPnlRequest(_message.Message):
     INSTRUMENTS_FIELD_NUMBER: _builtins.int
     MIN_COMMIT_FIELD_NUMBER: _builtins.int
     SETTLE_CURRENCIES_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    REQUIRE_FRESH_PRICES_FIELD_NUMBER: _builtins.int
+    require_fresh_prices: _builtins.bool
+    """Whether every price of what is held must be fresh: the price source is asked and waited for up to the deadline, else
+    the answer is PRICES_NOT_FRESH. Not with `max_staleness`. Default: false, stale prices are told as such.
+    """
     @_builtins.property
     def accounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these accounts, at most 1,000. Default: all that the caller may see."""
@@ -213,6 +280,13 @@ class GetPnlRequest(_message.Message):
         occur.
         """
 
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """When the store is away, the last figures known here are told if they are no older than this, 0 s to 1 h;
+        `header.served_from` is SERVED_FROM_LAST_KNOWN then, and `header.read_at` says how old they are. Default: none, the
+        answer is STORE_UNAVAILABLE.
+        """
+
     def __init__(
         self,
         *,
@@ -220,10 +294,12 @@ class GetPnlRequest(_message.Message):
         instruments: _abc.Iterable[_builtins.str] | None = ...,
         min_commit: _abc.Iterable[_common_pb2.Commit] | None = ...,
         settle_currencies: _abc.Iterable[_builtins.str] | None = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+        require_fresh_prices: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "instruments", b"instruments", "min_commit", b"min_commit", "settle_currencies", b"settle_currencies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "instruments", b"instruments", "max_staleness", b"max_staleness", "min_commit", b"min_commit", "require_fresh_prices", b"require_fresh_prices", "settle_currencies", b"settle_currencies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -258,6 +334,144 @@ class GetPnlResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetPnlResponse: _TypeAlias = GetPnlResponse  # noqa: Y015
+
+@_typing.final
+class WatchPortfolioRequest(_message.Message):
+    """Asks to be told of a portfolio and its changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNTS_FIELD_NUMBER: _builtins.int
+    BOOKS_FIELD_NUMBER: _builtins.int
+    INSTRUMENTS_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    MIN_INTERVAL_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """`resume_token` of the last message received; figures that are still the same are not told again. Default: begins with
+    the figures as they are.
+    """
+    @_builtins.property
+    def accounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these accounts, at most 1,000. Default: all that the caller may see."""
+
+    @_builtins.property
+    def books(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these books, at most 1,000. Default: all."""
+
+    @_builtins.property
+    def instruments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these instruments, at most 1,000. Default: all."""
+
+    @_builtins.property
+    def min_interval(self) -> _duration_pb2.Duration:
+        """The least time between two figures, 100 ms to 60 s. Default: 500 ms."""
+
+    @_builtins.property
+    def heartbeat(self) -> _duration_pb2.Duration:
+        """A heartbeat comes when nothing else did for so long, 1 s to 300 s. Default: 10 s."""
+
+    def __init__(
+        self,
+        *,
+        accounts: _abc.Iterable[_builtins.str] | None = ...,
+        books: _abc.Iterable[_builtins.str] | None = ...,
+        instruments: _abc.Iterable[_builtins.str] | None = ...,
+        resume_token: _builtins.str = ...,
+        min_interval: _duration_pb2.Duration | None = ...,
+        heartbeat: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "min_interval", b"min_interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "books", b"books", "heartbeat", b"heartbeat", "instruments", b"instruments", "min_interval", b"min_interval", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchPortfolioRequest: _TypeAlias = WatchPortfolioRequest  # noqa: Y015
+
+@_typing.final
+class WatchPortfolioResponse(_message.Message):
+    """One message of a watch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    FIGURES_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
+    GOING_AWAY_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """Takes the watch up right after this message; good for 24 hours, for the same request."""
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader:
+        """The newest commits that the figures told so far have seen, of the accounts named in the request; and when this was
+        sent.
+        """
+
+    @_builtins.property
+    def figures(self) -> Global___WatchPortfolioFigures:
+        """The figures, whole."""
+
+    @_builtins.property
+    def heartbeat(self) -> _position_service_pb2.WatchHeartbeat:
+        """Nothing happened for a while."""
+
+    @_builtins.property
+    def reset(self) -> _position_service_pb2.WatchReset:
+        """What was told before is of another database: forget it. The figures follow."""
+
+    @_builtins.property
+    def going_away(self) -> _position_service_pb2.WatchGoingAway:
+        """This server is leaving; the stream ends OK. Take it up elsewhere."""
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        resume_token: _builtins.str = ...,
+        figures: Global___WatchPortfolioFigures | None = ...,
+        heartbeat: _position_service_pb2.WatchHeartbeat | None = ...,
+        reset: _position_service_pb2.WatchReset | None = ...,
+        going_away: _position_service_pb2.WatchGoingAway | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "going_away", b"going_away", "header", b"header", "heartbeat", b"heartbeat", "message", b"message", "reset", b"reset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "going_away", b"going_away", "header", b"header", "heartbeat", b"heartbeat", "message", b"message", "reset", b"reset", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["figures", "heartbeat", "reset", "going_away"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___WatchPortfolioResponse: _TypeAlias = WatchPortfolioResponse  # noqa: Y015
+
+@_typing.final
+class WatchPortfolioFigures(_message.Message):
+    """The figures of a portfolio; they replace those told before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAUSE_FIELD_NUMBER: _builtins.int
+    CURRENCIES_FIELD_NUMBER: _builtins.int
+    cause: Global___PortfolioChangeCause.ValueType
+    """Why they are told."""
+    @_builtins.property
+    def currencies(self) -> _containers.RepeatedCompositeFieldContainer[_portfolio_pb2.CurrencyPortfolio]:
+        """One for each settle currency, sorted by name; without positions none."""
+
+    def __init__(
+        self,
+        *,
+        cause: Global___PortfolioChangeCause.ValueType = ...,
+        currencies: _abc.Iterable[_portfolio_pb2.CurrencyPortfolio] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "currencies", b"currencies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchPortfolioFigures: _TypeAlias = WatchPortfolioFigures  # noqa: Y015
 
 @_typing.final
 class SetLimitsRequest(_message.Message):

@@ -51,6 +51,11 @@ class PortfolioServiceStub:
                 request_serializer=steelyard_dot_v1_dot_portfolio__service__pb2.GetPnlRequest.SerializeToString,
                 response_deserializer=steelyard_dot_v1_dot_portfolio__service__pb2.GetPnlResponse.FromString,
                 _registered_method=True)
+        self.WatchPortfolio = channel.unary_stream(
+                '/steelyard.v1.PortfolioService/WatchPortfolio',
+                request_serializer=steelyard_dot_v1_dot_portfolio__service__pb2.WatchPortfolioRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_portfolio__service__pb2.WatchPortfolioResponse.FromString,
+                _registered_method=True)
         self.SetLimits = channel.unary_unary(
                 '/steelyard.v1.PortfolioService/SetLimits',
                 request_serializer=steelyard_dot_v1_dot_portfolio__service__pb2.SetLimitsRequest.SerializeToString,
@@ -81,7 +86,7 @@ class PortfolioServiceServicer:
     def GetPortfolio(self, request, context):
         """Exposure, value, profit and loss, counts. Without positions: zeros, never an error.
 
-        Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        Errors: INVALID_FIELD, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,7 +95,7 @@ class PortfolioServiceServicer:
     def GetExposure(self, request, context):
         """The exposure alone.
 
-        Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        Errors: INVALID_FIELD, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,7 +104,18 @@ class PortfolioServiceServicer:
     def GetPnl(self, request, context):
         """The profit and loss alone.
 
-        Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        Errors: INVALID_FIELD, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchPortfolio(self, request, context):
+        """Watches a portfolio: the whole of it, and the whole of it again after each commit and each price that changed its
+        figures, until the caller ends it. Of figures that change faster than `min_interval`, or than the caller reads, only
+        the newest are told. Resumable by the token of any message.
+
+        Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, RESUME_TOKEN_EXPIRED, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,6 +177,11 @@ def add_PortfolioServiceServicer_to_server(servicer, server):
                     servicer.GetPnl,
                     request_deserializer=steelyard_dot_v1_dot_portfolio__service__pb2.GetPnlRequest.FromString,
                     response_serializer=steelyard_dot_v1_dot_portfolio__service__pb2.GetPnlResponse.SerializeToString,
+            ),
+            'WatchPortfolio': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchPortfolio,
+                    request_deserializer=steelyard_dot_v1_dot_portfolio__service__pb2.WatchPortfolioRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_portfolio__service__pb2.WatchPortfolioResponse.SerializeToString,
             ),
             'SetLimits': grpc.unary_unary_rpc_method_handler(
                     servicer.SetLimits,
@@ -266,6 +287,33 @@ class PortfolioService:
             '/steelyard.v1.PortfolioService/GetPnl',
             steelyard_dot_v1_dot_portfolio__service__pb2.GetPnlRequest.SerializeToString,
             steelyard_dot_v1_dot_portfolio__service__pb2.GetPnlResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchPortfolio(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/steelyard.v1.PortfolioService/WatchPortfolio',
+            steelyard_dot_v1_dot_portfolio__service__pb2.WatchPortfolioRequest.SerializeToString,
+            steelyard_dot_v1_dot_portfolio__service__pb2.WatchPortfolioResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -21,17 +21,24 @@ class PortfolioServiceStub:
     GetPortfolio: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetPortfolioRequest, _portfolio_service_pb2.GetPortfolioResponse]
     """Exposure, value, profit and loss, counts. Without positions: zeros, never an error.
 
-    Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+    Errors: INVALID_FIELD, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
     """
     GetExposure: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetExposureRequest, _portfolio_service_pb2.GetExposureResponse]
     """The exposure alone.
 
-    Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+    Errors: INVALID_FIELD, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
     """
     GetPnl: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetPnlRequest, _portfolio_service_pb2.GetPnlResponse]
     """The profit and loss alone.
 
-    Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+    Errors: INVALID_FIELD, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+    """
+    WatchPortfolio: _aio.UnaryStreamMultiCallable[_portfolio_service_pb2.WatchPortfolioRequest, _portfolio_service_pb2.WatchPortfolioResponse]
+    """Watches a portfolio: the whole of it, and the whole of it again after each commit and each price that changed its
+    figures, until the caller ends it. Of figures that change faster than `min_interval`, or than the caller reads, only
+    the newest are told. Resumable by the token of any message.
+
+    Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, RESUME_TOKEN_EXPIRED, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
     """
     SetLimits: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetLimitsRequest, _portfolio_service_pb2.SetLimitsResponse]
     """Replaces all limits of an account in one settle currency; a limit left unset is set no more. The same again changes
@@ -70,7 +77,7 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_portfolio_service_pb2.GetPortfolioResponse]:
         """Exposure, value, profit and loss, counts. Without positions: zeros, never an error.
 
-        Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        Errors: INVALID_FIELD, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
         """
 
     @_abc_1.abstractmethod
@@ -81,7 +88,7 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_portfolio_service_pb2.GetExposureResponse]:
         """The exposure alone.
 
-        Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        Errors: INVALID_FIELD, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
         """
 
     @_abc_1.abstractmethod
@@ -92,7 +99,20 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_portfolio_service_pb2.GetPnlResponse]:
         """The profit and loss alone.
 
-        Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        Errors: INVALID_FIELD, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def WatchPortfolio(
+        self,
+        request: _portfolio_service_pb2.WatchPortfolioRequest,
+        context: _aio.ServicerContext[_portfolio_service_pb2.WatchPortfolioRequest, _abc.AsyncIterator[_portfolio_service_pb2.WatchPortfolioResponse]],
+    ) -> _abc.AsyncIterator[_portfolio_service_pb2.WatchPortfolioResponse]:
+        """Watches a portfolio: the whole of it, and the whole of it again after each commit and each price that changed its
+        figures, until the caller ends it. Of figures that change faster than `min_interval`, or than the caller reads, only
+        the newest are told. Resumable by the token of any message.
+
+        Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, RESUME_TOKEN_EXPIRED, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
         """
 
     @_abc_1.abstractmethod

@@ -117,6 +117,7 @@ class GetPositionRequest(_message.Message):
     LEG_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     MIN_COMMIT_FIELD_NUMBER: _builtins.int
+    REQUIRE_FRESH_PRICES_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """Who holds it."""
     book: _builtins.str
@@ -127,6 +128,10 @@ class GetPositionRequest(_message.Message):
     """The leg. Default: LEG_NET."""
     view: _position_pb2.PositionView.ValueType
     """How much is told. Default: POSITION_VIEW_FULL."""
+    require_fresh_prices: _builtins.bool
+    """Whether the price of what is held must be fresh: the price source is asked and waited for up to the deadline, else
+    the answer is PRICES_NOT_FRESH. Default: false, a stale price is told as such.
+    """
     @_builtins.property
     def min_commit(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Commit]:
         """The answer is never older than these commits. Default: as new as this replica knows."""
@@ -140,10 +145,11 @@ class GetPositionRequest(_message.Message):
         leg: _common_pb2.Leg.ValueType = ...,
         view: _position_pb2.PositionView.ValueType = ...,
         min_commit: _abc.Iterable[_common_pb2.Commit] | None = ...,
+        require_fresh_prices: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "book", b"book", "instrument", b"instrument", "leg", b"leg", "min_commit", b"min_commit", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "book", b"book", "instrument", b"instrument", "leg", b"leg", "min_commit", b"min_commit", "require_fresh_prices", b"require_fresh_prices", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -309,8 +315,13 @@ class BatchGetPositionsRequest(_message.Message):
     KEYS_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     MIN_COMMIT_FIELD_NUMBER: _builtins.int
+    REQUIRE_FRESH_PRICES_FIELD_NUMBER: _builtins.int
     view: _position_pb2.PositionView.ValueType
     """How much is told. Default: POSITION_VIEW_BASIC."""
+    require_fresh_prices: _builtins.bool
+    """Whether the price of what is held must be fresh: the price source is asked and waited for up to the deadline, else
+    the answer is PRICES_NOT_FRESH. Default: false, a stale price is told as such.
+    """
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PositionKey]:
         """The keys, 1 to 1,000, each once."""
@@ -325,10 +336,11 @@ class BatchGetPositionsRequest(_message.Message):
         keys: _abc.Iterable[_common_pb2.PositionKey] | None = ...,
         view: _position_pb2.PositionView.ValueType = ...,
         min_commit: _abc.Iterable[_common_pb2.Commit] | None = ...,
+        require_fresh_prices: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "min_commit", b"min_commit", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "min_commit", b"min_commit", "require_fresh_prices", b"require_fresh_prices", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -960,6 +972,7 @@ class WatchPositionsRequest(_message.Message):
     MIN_INTERVAL_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
+    INCLUDE_MARKS_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """Whose positions."""
     book: _builtins.str
@@ -968,6 +981,10 @@ class WatchPositionsRequest(_message.Message):
     """`resume_token` of the last message received; the stream goes on right after it. Default: begins with a snapshot."""
     mode: Global___WatchMode.ValueType
     """How changes are told. Default: conflated."""
+    include_marks: _builtins.bool
+    """Whether positions come with their marks, and are told again, conflated, when a mark alone has changed. Default:
+    false, figures that need a mark are unset.
+    """
     @_builtins.property
     def instruments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these instruments, at most 500. Default: all."""
@@ -990,10 +1007,11 @@ class WatchPositionsRequest(_message.Message):
         min_interval: _duration_pb2.Duration | None = ...,
         heartbeat: _duration_pb2.Duration | None = ...,
         mode: Global___WatchMode.ValueType = ...,
+        include_marks: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "min_interval", b"min_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "book", b"book", "heartbeat", b"heartbeat", "instruments", b"instruments", "min_interval", b"min_interval", "mode", b"mode", "resume_token", b"resume_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "book", b"book", "heartbeat", b"heartbeat", "include_marks", b"include_marks", "instruments", b"instruments", "min_interval", b"min_interval", "mode", b"mode", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1090,21 +1108,27 @@ class WatchPositionChange(_message.Message):
 
     KIND_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
+    MARK_ONLY_FIELD_NUMBER: _builtins.int
     kind: Global___PositionChangeKind.ValueType
     """What the change did."""
+    mark_only: _builtins.bool
+    """Whether only the mark and what follows from it has changed; kind is POSITION_CHANGE_KIND_UPDATED then, and the
+    version that of the message before.
+    """
     @_builtins.property
     def position(self) -> _position_pb2.Position:
-        """The full state; figures that need a mark are unset."""
+        """The full state; figures that need a mark are unset unless `include_marks` asks for them."""
 
     def __init__(
         self,
         *,
         kind: Global___PositionChangeKind.ValueType = ...,
         position: _position_pb2.Position | None = ...,
+        mark_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "mark_only", b"mark_only", "position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -94,7 +94,7 @@ class PositionServiceServicer:
     def GetPosition(self, request, context):
         """One position, by its key.
 
-        Errors: INVALID_FIELD, NOT_FOUND, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        Errors: INVALID_FIELD, NOT_FOUND, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,7 +112,7 @@ class PositionServiceServicer:
     def BatchGetPositions(self, request, context):
         """Up to 1,000 positions by their keys, all of one snapshot.
 
-        Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        Errors: INVALID_FIELD, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -19,7 +19,7 @@ class PositionServiceStub:
     GetPosition: _aio.UnaryUnaryMultiCallable[_position_service_pb2.GetPositionRequest, _position_service_pb2.GetPositionResponse]
     """One position, by its key.
 
-    Errors: INVALID_FIELD, NOT_FOUND, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+    Errors: INVALID_FIELD, NOT_FOUND, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
     """
     ListPositions: _aio.UnaryUnaryMultiCallable[_position_service_pb2.ListPositionsRequest, _position_service_pb2.ListPositionsResponse]
     """Positions, by account, book, instrument and leg; flat ones too unless `open_only`.
@@ -29,7 +29,7 @@ class PositionServiceStub:
     BatchGetPositions: _aio.UnaryUnaryMultiCallable[_position_service_pb2.BatchGetPositionsRequest, _position_service_pb2.BatchGetPositionsResponse]
     """Up to 1,000 positions by their keys, all of one snapshot.
 
-    Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+    Errors: INVALID_FIELD, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
     """
     ListLots: _aio.UnaryUnaryMultiCallable[_position_service_pb2.ListLotsRequest, _position_service_pb2.ListLotsResponse]
     """The open lots of one position, in fold order; none when it is flat.
@@ -81,7 +81,7 @@ class PositionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_position_service_pb2.GetPositionResponse]:
         """One position, by its key.
 
-        Errors: INVALID_FIELD, NOT_FOUND, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        Errors: INVALID_FIELD, NOT_FOUND, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
         """
 
     @_abc_1.abstractmethod
@@ -103,7 +103,7 @@ class PositionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_position_service_pb2.BatchGetPositionsResponse]:
         """Up to 1,000 positions by their keys, all of one snapshot.
 
-        Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        Errors: INVALID_FIELD, PRICES_NOT_FRESH, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
         """
 
     @_abc_1.abstractmethod
