@@ -308,6 +308,27 @@ discrepancies = Table(
     *_required(NUMBER, "occurrences"),
     *_required(MOMENT, "found_at", "last_seen_at"),
     *_optional(MOMENT, "resolved_at"),
+    *_required(TEXT, "compared_with", "severity", "detail"),
+    *_optional(ID, "run_id"),
+    *_required(NUMBER, "version"),
+    *_optional(TEXT, "resolved_by", "resolution"),
+    *_optional(NUMBER, "fixed_version"),
+)
+reconciliation_runs = Table(
+    "reconciliation_runs",
+    metadata,
+    *_key("run_id", kind=ID),
+    *_required(TEXT, "cause", "state"),
+    *_required(ARRAY(TEXT), "accounts", "instruments"),
+    *_required(FLAG, "is_fixing"),
+    *_optional(BYTES, "body_hash"),
+    *_required(NUMBER, "keys_total", "keys_checked", "keys_waiting", "keys_fixed", "found", "found_new", "resolved"),
+    *_required(JSON, "found_by_kind"),
+    *_optional(TEXT, "venue_error", "error"),
+    *_required(MOMENT, "created_at"),
+    *_optional(MOMENT, "started_at"),
+    *_required(MOMENT, "updated_at"),
+    *_optional(MOMENT, "finished_at"),
 )
 outbox = Table(
     "outbox",
