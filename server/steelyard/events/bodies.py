@@ -19,6 +19,7 @@ from steelyard.accounting.portfolio import CurrencyPortfolio
 from steelyard.accounting.round_trips import CostMethod, RoundTrip
 from steelyard.accounting.units import money_text
 from steelyard.operations.outbox_ports import (
+    LIMIT_BREACHED,
     PORTFOLIO_UPDATED,
     POSITION_CLOSED,
     POSITION_UPDATED,
@@ -50,6 +51,8 @@ def encoded(body: Mapping[str, Any]) -> bytes:
 def message_body(message: OutboxMessage, *, now: datetime) -> dict[str, Any]:
     """The body of a message that waits in the outbox."""
     key = message.key
+    if message.topic == LIMIT_BREACHED:
+        return _breach(message)
     body: dict[str, Any] = {
         "event_type": message.topic,
         "event_id": event_id(message.place),
@@ -68,6 +71,20 @@ def message_body(message: OutboxMessage, *, now: datetime) -> dict[str, Any]:
     elif message.topic == POSITION_CLOSED and message.trip is not None and message.position is not None:
         body |= _trip(message.trip, message.position)
     return body | dict(message.body)
+
+
+def _breach(message: OutboxMessage) -> dict[str, Any]:
+    """A breach is of an account's limit in a currency, and of an instrument only where that is what is limited."""
+    said = dict(message.body)
+    return {
+        "event_type": message.topic,
+        "event_id": event_id(message.place),
+        "account": message.key.account,
+        "asset": said.pop("instrument", None),
+        "version": said.get("opened_seq"),
+        "trace_id": message.trace_id,
+        "timestamp": _time(message.committed_at),
+    } | said
 
 
 def _position(row: PositionRow, message: OutboxMessage, *, now: datetime) -> dict[str, Any]:

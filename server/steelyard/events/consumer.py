@@ -50,6 +50,10 @@ class Consumer:
         self.queue = queue
         self.waiting: int | None = None
         """Messages in the queue when it was last looked at; None: never."""
+        self.last_at: datetime | None = None
+        """When a message was settled last."""
+        self.retried = 0
+        """How often messages had to be tried again."""
         self._handler = handler
         self._url = url
         self._is_ours = is_ours
@@ -107,6 +111,7 @@ class Consumer:
                 else:
                     self._counts[verdict.value] += 1
                 await message.ack()
+            self.last_at = self._clock()
 
     async def _handled(self, deliveries: Sequence[Delivery]) -> Sequence[Verdict]:
         wait, bugs = RETRY_FIRST_S, 0
@@ -120,6 +125,7 @@ class Consumer:
                 bugs += 1
                 if bugs == BUG_ATTEMPTS:
                     return await self._apart(deliveries)
+            self.retried += 1
             await asyncio.sleep(wait)
             wait = min(wait * 2, RETRY_LONGEST_S)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractExchange
@@ -32,6 +33,7 @@ CONFIRM_TIMEOUT_S = 30.0
 PORTFOLIO_S = 1.0
 """How often an account's portfolio is told at most."""
 PORTFOLIOS_MAX = 100
+PUBLISHED = "published"
 
 
 class Relay:
@@ -55,6 +57,8 @@ class Relay:
         self._clock = clock
         self._log = log
         self._counts = counts
+        self.last_at: datetime | None = None
+        """When a message was confirmed last."""
 
     async def work(self, is_up: Callable[[], None]) -> None:
         """Publishes until the broker or the store is lost, which raises."""
@@ -96,7 +100,7 @@ class Relay:
         )
         if confirmed:
             await claim.done(confirmed)
-            self._counts["published"] += len(confirmed)
+            self._count(len(confirmed))
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -117,8 +121,12 @@ class Relay:
             for part in portfolio.currencies.values():
                 body = portfolio_body(part, account=account, seq=seq, now=self._clock())
                 await _confirmed(exchange, PORTFOLIO_UPDATED, body=encoded(body), message_id=body["event_id"])
-                self._counts["published"] += 1
+                self._count(1)
             await claim.portfolio_told(account, seq=seq)
+
+    def _count(self, published: int) -> None:
+        self._counts[PUBLISHED] += published
+        self.last_at = self._clock()
 
 
 async def _confirmed(exchange: AbstractExchange, topic: str, *, body: bytes, message_id: str) -> None:

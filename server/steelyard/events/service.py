@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from steelyard.events.consumer import Consumer
 from steelyard.events.handlers import ExecutionHandler, Handler, OrderEventHandler, ReportHandler
-from steelyard.events.relay import Relay
+from steelyard.events.relay import PUBLISHED, Relay
 from steelyard.events.supervision import Supervisor
 from steelyard.events.topology import Topology
 from steelyard.operations.apply_venue_report import ApplyVenueReport
+from steelyard.operations.feed_messages import FeedOutcome
 from steelyard.operations.feed_ports import FeedLedger, FeedRules
 from steelyard.operations.order_events import ApplyOrderEvents
 from steelyard.operations.outbox_ports import Outbox
@@ -44,6 +46,25 @@ class PartStatus:
     """Messages in its queue when it was last looked at; None: unknown."""
     counts: Mapping[str, int]
     """By outcome or reason of refusal, since the process started."""
+    last_at: datetime | None = None
+    """When it settled or published a message last, in this process; None: never."""
+    retried: int = 0
+    """How often messages had to be tried again, since the store was away or a writer was faster."""
+
+    @property
+    def published(self) -> int:
+        """Messages that the broker has confirmed."""
+        return self.counts.get(PUBLISHED, 0)
+
+    @property
+    def consumed(self) -> int:
+        """Messages that were settled: applied, known already, or refused."""
+        return sum(self.counts.values()) - self.published
+
+    @property
+    def dead_lettered(self) -> int:
+        """Messages that were refused for good and put among the dead letters."""
+        return self.consumed - sum(self.counts.get(outcome.value, 0) for outcome in FeedOutcome)
 
 
 class EventsService:
@@ -76,8 +97,9 @@ class EventsService:
             for name, handler in _handlers(settings, ledger=ledger, clock=clock, jitter=jitter).items()
         ]
         self._supervisors = [Supervisor(consumer.queue, consumer.work, log=log) for consumer in self._consumers]
+        self._relay: Relay | None = None
         if outbox is not None:
-            relay = Relay(
+            self._relay = Relay(
                 outbox,
                 portfolios,
                 url=settings.url,
@@ -86,39 +108,55 @@ class EventsService:
                 log=log,
                 counts=self.counts[RELAY],
             )
-            self._supervisors.append(Supervisor(RELAY, relay.work, log=log))
-        self._tasks: list[asyncio.Task[None]] = []
+            self._supervisors.append(Supervisor(RELAY, self._relay.work, log=log))
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self) -> None:
         """Begins to consume and to publish, now or as soon as the broker is there. Needs a running event loop."""
-        self._tasks = [
-            asyncio.create_task(supervisor.run(), name=f"events {supervisor.name}") for supervisor in self._supervisors
-        ]
+        self._tasks = {
+            supervisor.name: asyncio.create_task(supervisor.run(), name=f"events {supervisor.name}")
+            for supervisor in self._supervisors
+        }
 
     async def wait(self) -> None:
         """Runs until a part dies, which raises; they never do but by a bug of ours."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 
+    async def stop_consuming(self) -> None:
+        """Takes no more messages; what was handed over and not acknowledged stays with the broker."""
+        await _ended(task for name, task in self._tasks.items() if name != RELAY)
+
     async def stop(self) -> None:
-        """Ends; what was handed over and not acknowledged stays with the broker."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Ends; what waits in the outbox is published by whoever comes next."""
+        await _ended(self._tasks.values())
 
     def status(self) -> Sequence[PartStatus]:
         """How each part is doing."""
-        waiting = {consumer.queue: consumer.waiting for consumer in self._consumers}
-        return [
-            PartStatus(
-                supervisor.name,
-                supervisor.is_connected,
-                waiting.get(supervisor.name),
-                dict(self.counts[supervisor.name]),
-            )
-            for supervisor in self._supervisors
-        ]
+        return [self._status_of(supervisor) for supervisor in self._supervisors]
+
+    def _status_of(self, supervisor: Supervisor) -> PartStatus:
+        counts = dict(self.counts[supervisor.name])
+        for consumer in self._consumers:
+            if consumer.queue == supervisor.name:
+                return PartStatus(
+                    supervisor.name,
+                    supervisor.is_connected,
+                    consumer.waiting,
+                    counts,
+                    consumer.last_at,
+                    consumer.retried,
+                )
+        last_at = None if self._relay is None else self._relay.last_at
+        return PartStatus(supervisor.name, supervisor.is_connected, None, counts, last_at)
+
+
+async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)
 
 
 def _handlers(

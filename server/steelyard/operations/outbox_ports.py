@@ -89,3 +89,7 @@ class Outbox(Protocol):
     def claim(self) -> AbstractAsyncContextManager[OutboxClaim]:
         """A claim with a connection of its own; whatever it owns is let go at the end."""
         ...
+
+    async def waiting_since(self) -> datetime | None:
+        """When the oldest message that still waits was committed; None where none does. Raises `StoreUnavailable`."""
+        ...

@@ -193,10 +193,11 @@ class PostgresLane:
 class PostgresChunkSession:
     """Fulfils the port `ChunkSession`."""
 
-    def __init__(self, database: Database, *, claim: ClaimedChunk, clock: Clock) -> None:
+    def __init__(self, database: Database, *, claim: ClaimedChunk, clock: Clock, is_publishing: bool) -> None:
         self._database = database
         self._claim = claim
         self._clock = clock
+        self._is_publishing = is_publishing
         self.is_wanted = True
 
     @asynccontextmanager
@@ -223,7 +224,7 @@ class PostgresChunkSession:
         """A transaction under the fence; the heads advance as its last statements. Raises `FenceLost`."""
         async with self._database.write() as connection:
             await self._check_fence(connection)
-            book = BuildTransaction(connection, self._clock, cause="build")
+            book = BuildTransaction(connection, self._clock, cause="build", is_publishing=self._is_publishing)
             yield FencedTransaction(book, self._claim)
             await book.finish()
 
@@ -265,9 +266,11 @@ class PostgresChunkSession:
 class PostgresChunkWork:
     """Fulfils the port `ChunkWork`."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, *, is_publishing: bool = False) -> None:
+        """`is_publishing`: versions that builds write are put into the outbox as well."""
         self._database = database
         self._clock = clock
+        self._is_publishing = is_publishing
 
     async def claim(self, build_id: UUID, chunk: int) -> ClaimedChunk | None:
         """Takes a chunk over from whoever had it; None where it is done."""
@@ -294,7 +297,7 @@ class PostgresChunkWork:
     @asynccontextmanager
     async def session(self, claim: ClaimedChunk) -> AsyncIterator[PostgresChunkSession]:
         """A session for the chunk."""
-        yield PostgresChunkSession(self._database, claim=claim, clock=self._clock)
+        yield PostgresChunkSession(self._database, claim=claim, clock=self._clock, is_publishing=self._is_publishing)
 
 
 def _result_values(result: KeyResult) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from steelyard.storage.account_log import read_heads
 from steelyard.storage.codec import key_of
 from steelyard.storage.database import Database
 from steelyard.storage.event_reads import EVENT, event_of
-from steelyard.storage.position_rows import CONTEXT, KEY_COLUMNS, TRIP, P, joined, row_of
+from steelyard.storage.position_rows import CONTEXT, FULL, KEY_COLUMNS, VENUE, P, joined, row_of
 from steelyard.storage.tables import position_events
 from steelyard.storage.trip_reads import heads_in
 
@@ -54,7 +54,7 @@ class ChangeReads:
             rows = (await connection.execute(statement)).mappings().all()
             keys = {key_of(row) for row in rows}
             wanted = tuple_(*KEY_COLUMNS).in_([tuple(map(str, key)) for key in keys])
-            current = select(*CONTEXT).select_from(joined()).where(wanted)
+            current = select(*CONTEXT, VENUE).select_from(joined()).where(wanted)
             today: dict[PositionKey, PositionRow] = {}
             for row in (await connection.execute(current)).mappings() if keys else ():
                 position = row_of(row, has_trip=False)
@@ -63,7 +63,7 @@ class ChangeReads:
 
     async def held_now(self, account: Account) -> HeldNow:
         """All positions of an account and the head of its log, in one snapshot."""
-        statement = select(*CONTEXT, TRIP).select_from(joined()).where(P.account == account).order_by(*KEY_COLUMNS)
+        statement = select(*CONTEXT, *FULL).select_from(joined()).where(P.account == account).order_by(*KEY_COLUMNS)
         async with self._database.core() as connection:
             rows = (await connection.execute(statement)).mappings().all()
             heads = await heads_in(connection, [account])

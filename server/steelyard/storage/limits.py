@@ -19,9 +19,9 @@ from steelyard.operations.reading import Cursor, Heads, Page, Snapshot, page_of
 from steelyard.operations.risk import Breach, LimitRecord
 from steelyard.operations.watch_limits import BreachChanges
 from steelyard.storage.bulk import Columns, arrays, insert_rows, unnested
+from steelyard.storage.codec import time_text
 from steelyard.storage.compiled import HEADS
-from steelyard.storage.database import Connection, Database
-from steelyard.storage.outbox import OutboxRows
+from steelyard.storage.database import Database
 from steelyard.storage.record_writes import RecordTransaction, record_transaction
 from steelyard.storage.risk_reads import LIMITS_OF_CURRENCY, RiskReads, breach_of_row, limit_record
 from steelyard.storage.tables import limit_breaches
@@ -94,10 +94,6 @@ class LimitTransaction(RecordTransaction):
 class BreachTransaction(RecordTransaction):
     """Writes what others have not written yet, and tells of what begins."""
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
-        self.outbox = OutboxRows(None)
-
     async def open(self, breaches: Sequence[Breach], *, is_publishing: bool) -> list[Breach]:
         """Begins breaches; gives those that nobody else had begun."""
         rows = [
@@ -111,7 +107,7 @@ class BreachTransaction(RecordTransaction):
         begun = [each for each in breaches if each.breach_id in written]
         self.touched.update(each.account for each in begun)
         for each in begun if is_publishing else ():
-            self.outbox.add(LIMIT_BREACHED, _key_of(each), body=_body(each))
+            self.tell(LIMIT_BREACHED, _key_of(each), body=_body(each))
         return begun
 
     async def close(self, breaches: Sequence[Breach]) -> list[Breach]:
@@ -124,11 +120,6 @@ class BreachTransaction(RecordTransaction):
         ended = [each for each in breaches if each.breach_id in written]
         self.touched.update(each.account for each in ended)
         return ended
-
-    async def finish(self, *, cause: str) -> None:
-        """Heads, then the outbox rows that are numbered by them."""
-        await super().finish(cause=cause)
-        await self.outbox.write(self.connection)
 
 
 def _lock_order(breach: Breach) -> tuple[str, ...]:
@@ -150,7 +141,7 @@ def _body(breach: Breach) -> dict[str, Any]:
         "limit": decimal_text(breach.limit),
         "value": money_text(breach.opened_value),
         "opened_seq": breach.opened_seq,
-        "opened_at": breach.opened_at.isoformat(),
+        "opened_at": time_text(breach.opened_at),
     }
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -46,6 +47,18 @@ LEFT JOIN position_events e ON e.account = o.account AND e.book = o.book AND e.i
     AND e.leg = o.leg AND e.version = o.version
 ORDER BY o.account, o.seq, o.ordinal
 """  # noqa: S608
+_OLDEST = """
+WITH RECURSIVE a(account) AS (
+    (SELECT account FROM outbox ORDER BY account LIMIT 1)
+    UNION ALL
+    SELECT (SELECT o.account FROM outbox o WHERE o.account > a.account ORDER BY o.account LIMIT 1)
+    FROM a WHERE a.account IS NOT NULL
+)
+SELECT min(o.created_at) FROM a CROSS JOIN LATERAL (
+    SELECT w.created_at FROM outbox w WHERE w.account = a.account ORDER BY w.seq, w.ordinal LIMIT 1
+) o
+"""
+"""An account's first message is its oldest one, so no more than one row of each is read."""
 _DONE = delete_rows("outbox", _PLACE)
 _CHANGED_PORTFOLIOS = """
 SELECT h.account, h.seq FROM account_heads h LEFT JOIN published_portfolios p USING (account)
@@ -120,6 +133,12 @@ class PostgresOutbox:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def waiting_since(self) -> datetime | None:
+        """When the oldest message that still waits was committed; None where none does."""
+        async with self._database.bare() as connection:
+            since: datetime | None = await connection.fetchval(_OLDEST)
+        return since
 
     @asynccontextmanager
     async def claim(self) -> AsyncIterator[PostgresClaim]:

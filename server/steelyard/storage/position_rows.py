@@ -70,7 +70,7 @@ def joined(start: FromClause = positions) -> FromClause:
 
 
 def row_of(row: Row, *, has_trip: bool) -> PositionRow:
-    """The position in a row of `CONTEXT` (and `TRIP`)."""
+    """The position in a row of `CONTEXT` (and `TRIP`, and `VENUE`)."""
     key = PositionKey(row["account"], row["book"], row["instrument"], Leg(row["leg"]))
     has_mark = row["mark_price"] is not None
     return PositionRow(
@@ -105,7 +105,7 @@ def row_of(row: Row, *, has_trip: bool) -> PositionRow:
         notes=row["notes"],
         annotation_version=row["annotation_version"],
         mark=Mark(row["mark_price"], row["marked_at"], row["mark_source"]) if has_mark else None,
-        venue=_venue(row.get("venue")) if has_trip else None,
+        venue=_venue(row.get("venue")),
     )
 
 

@@ -6,19 +6,20 @@ A change of meaning does not fold anything itself: it marks keys as stale from t
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
 from steelyard.accounting.entries import EARLIEST
 from steelyard.accounting.errors import VersionMismatch
-from steelyard.accounting.keys import Account, OrderKey
+from steelyard.accounting.keys import Account, OrderKey, PositionKey
 from steelyard.operations.ports import Commit, StaleRange
 from steelyard.storage import requests
 from steelyard.storage.account_log import advance_heads
 from steelyard.storage.codec import key_of
 from steelyard.storage.database import Connection, Database
+from steelyard.storage.outbox import OutboxRows
 from steelyard.storage.stale_keys import mark_stale
 
 VERY_START = OrderKey(EARLIEST, -(2**31), " ")
@@ -41,6 +42,13 @@ class RecordTransaction:
         self.connection = connection
         self.commits: Sequence[Commit] = ()
         self.touched: set[Account] = set()
+        self._outbox = OutboxRows(None)
+
+    def tell(self, topic: str, key: PositionKey, *, body: Mapping[str, Any], version: int | None = None) -> None:
+        """Puts a message into the outbox, which leaves after the commit; steps the account's log, by which messages are
+        numbered. Only for a store that publishes: nobody else would ever take the row out."""
+        self._outbox.add(topic, key, body=body, version=version)
+        self.touched.add(key.account)
 
     async def lock(self, kind: str, name: str) -> None:
         """Lets one writer at a time decide about a record, also about one that does not exist yet."""
@@ -83,8 +91,10 @@ class RecordTransaction:
         self.touched.update(key.account for key in ranges)
 
     async def finish(self, *, cause: str) -> None:
-        """The last statement before COMMIT: the heads of what was touched, in account order."""
+        """The last statements before COMMIT: the heads of what was touched, in account order, then the messages that
+        are numbered by them."""
         seqs = await advance_heads(self.connection, self.touched, commit_id=secrets.randbits(62), cause=cause)
+        await self._outbox.write(self.connection)
         self.commits = tuple(Commit(Account(account), seq) for account, seq in sorted(seqs.items()))
 
 
