@@ -18,7 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 START_S = 60.0
 END_S = 30.0
-BANNER_LINES = 3
+LAST_LINE = "  worker: "
+"""How the last line begins that the service says once it serves."""
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -92,17 +93,21 @@ def serving(folder: Path, *arguments: str, **variables: str) -> Iterator[Serving
         )
     try:
         until(
-            lambda: process.poll() is not None or said.read_text().count("\n") >= BANNER_LINES,
+            lambda: process.poll() is not None or _is_said(said.read_text()),
             what="`steelyard serve` to say where it is",
             timeout_s=START_S,
         )
         banner = said.read_text().splitlines()
-        assert len(banner) == BANNER_LINES, log.read_text()[-2_000:]
+        assert _is_said(said.read_text()), log.read_text()[-2_000:]
         yield Serving(process, banner[0].split(" on ")[1].split(": ")[0], banner, log)
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def _is_said(text: str) -> bool:
+    return text.endswith("\n") and text.splitlines()[-1].startswith(LAST_LINE)
 
 
 def until(is_so: Callable[[], bool], *, what: str, timeout_s: float = 30.0) -> None:

@@ -8,6 +8,7 @@ import secrets
 from datetime import UTC, datetime
 
 from steelyard.accounting.keys import Account
+from steelyard.app.feed_side import FeedSide, feed_rules
 from steelyard.app.live_side import CachedAnswers, LivePrices
 from steelyard.app.risk_side import RiskSide
 from steelyard.app.settings import Settings
@@ -21,7 +22,6 @@ from steelyard.operations.apply_marks import ApplyMarks
 from steelyard.operations.build_positions import BuildPositions
 from steelyard.operations.correct_fills import CorrectFills
 from steelyard.operations.create_builds import CreateBuilds
-from steelyard.operations.feed_ports import FeedRules
 from steelyard.operations.import_trades import AccountPatterns, ImportLimits, ImportTrades
 from steelyard.operations.keep_accounts import KeepAccounts
 from steelyard.operations.keep_instruments import KeepInstruments
@@ -91,14 +91,14 @@ class Operations:
     def _record(self, settings: Settings, database: Database, *, reading: Reading) -> None:
         """What changes the book and its records."""
         jitter = self._jitter
-        ledger = PostgresLedger(database, system_clock)
+        ledger = PostgresLedger(database, system_clock, is_publishing=settings.is_publishing)
         self.record_fills = RecordFills(ledger, system_clock, new_accounts=new_accounts(settings), jitter=jitter)
         self.correct_fills = CorrectFills(ledger, system_clock, jitter=jitter, limits=RefoldLimits())
         self.apply_marks = ApplyMarks(MarkTable(database), clock=system_clock, stale_after=settings.stale_after)
         self.report_venue_position = ReportVenuePosition(
-            PostgresFeedLedger(database, system_clock),
+            PostgresFeedLedger(database, system_clock, is_publishing=settings.is_publishing),
             system_clock,
-            rules=FeedRules(),
+            rules=feed_rules(settings),
             new_accounts=new_accounts(settings),
             jitter=jitter,
         )
@@ -226,6 +226,8 @@ class Service:
         """Raises `OSError` when the port cannot be had. Needs a running event loop."""
         self._database = Database(url, database_limits(settings))
         self._operations = Operations(settings, self._database)
+        jitter = random.random  # noqa: S311 - spreads retries, no secret
+        self.feeds = FeedSide(settings, self._database, clock=system_clock, jitter=jitter, log=log)
         self.server = GrpcServer(
             servicers(self._operations, PageTokens(_page_token_key(settings))),
             settings=_server_settings(settings),
@@ -242,6 +244,7 @@ class Service:
     async def start(self) -> None:
         """Answers calls from now on."""
         self._operations.start()
+        self.feeds.start()
         await self.server.start()
 
     async def wait(self) -> None:
@@ -249,19 +252,24 @@ class Service:
         watching = self._operations.risk.watch.task
         assert watching is not None
         serving = asyncio.create_task(self.server.wait(), name="serving")
+        following = asyncio.create_task(self.feeds.wait(), name="following")
         try:
-            await asyncio.wait((serving, watching), return_when=asyncio.FIRST_COMPLETED)
-            if watching.done() and not watching.cancelled():
-                await watching
+            await asyncio.wait((serving, watching, following), return_when=asyncio.FIRST_COMPLETED)
+            for part in (watching, following):
+                if part.done() and not part.cancelled():
+                    await part
             await serving
         finally:
             serving.cancel()
+            following.cancel()
 
     async def stop(self) -> bool:
         """Takes no more calls, ends those under way, commits what was handed in, lets the store go; False when calls
         were cut off."""
         is_drained = await self.server.stop()
+        await self.feeds.stop_consuming()
         await self._operations.close()
+        await self.feeds.stop()
         await self._database.close()
         return is_drained
 
@@ -273,8 +281,11 @@ class Worker:
         self._settings = settings
         self._log = log
         self._database = Database(url, database_limits(settings))
-        self._builder = BuildPositions(PostgresChunkWork(self._database, system_clock), system_clock)
-        self._sweep = PostgresSweep(self._database, build_timeout_s=settings.build_timeout_s)
+        chunks = PostgresChunkWork(self._database, system_clock, is_publishing=settings.is_publishing)
+        self._builder = BuildPositions(chunks, system_clock)
+        self._sweep = PostgresSweep(
+            self._database, build_timeout_s=settings.build_timeout_s, inbox_kept_days=settings.inbox_kept_days
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set; raises what made one of its parts end."""

@@ -22,7 +22,7 @@ class RiskSide:
     def __init__(
         self, settings: Settings, database: Database, *, reading: Reading, clock: Clock, jitter: Callable[[], float]
     ) -> None:
-        records = LimitRecords(database, clock)
+        records = LimitRecords(database, clock, is_publishing=settings.is_publishing)
         terms = RiskTerms(DayResults(), clock, settings.stale_after)
         self.read = ReadRisk(records, reading, terms=terms)
         self.keep_limits = KeepLimits(records, reading, risk=self.read, jitter=jitter)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from steelyard.app.assembly import Service
+from steelyard.app.feed_side import broker_line
 from steelyard.app.running import until_stopped
 from steelyard.app.settings import Settings
 from steelyard.app.store import EmbeddedStore, check_revision
@@ -42,6 +43,7 @@ async def serve(settings: Settings, *, has_worker: bool | None, say: Say, stop: 
         await service.start()
         say(f"steelyard serves on {service.address}: {reach(settings.host)}, without keys")
         say(f"  database: {around.database}")
+        say(f"  broker: {broker_line(settings)}")
         say(f"  worker: {around.worker}")
         try:
             await until_stopped(stop, service.wait(), *around.parts)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -18,13 +20,18 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from steelyard.accounting.errors import InvalidField
+from steelyard.accounting.keys import account
+from steelyard.accounting.venue_report import SIZE_TOLERANCE, TIME_TOLERANCE
 from steelyard.app.failures import MISUSED, CommandFailed
+from steelyard.operations.feed_ports import DEFAULT_ACCOUNT, DEFAULT_SYMBOLS
 
 PREFIX = "STEELYARD_"
 READ_ELSEWHERE = frozenset({"STEELYARD_PG_BIN", "STEELYARD_ROOT", "STEELYARD_SERVER"})
 """Names of the same family that are no settings of the service: the programs of the embedded database, the checkout,
 and where the commands find the service."""
 PAGE_TOKEN_KEY_MIN = 16
+AMQP_SCHEMES = ("amqp", "amqps")
 
 
 class SettingsWrong(CommandFailed):
@@ -52,6 +59,32 @@ def _key(secret: SecretStr) -> SecretStr:
     if len(secret.get_secret_value().encode()) < PAGE_TOKEN_KEY_MIN:
         raise ValueError(f"must be at least {PAGE_TOKEN_KEY_MIN} bytes")
     return secret
+
+
+def _amqp_url(secret: SecretStr) -> SecretStr:
+    try:
+        parts = urlsplit(secret.get_secret_value())
+        is_usable = parts.scheme in AMQP_SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise ValueError("must look like amqp://user:password@host:5672/vhost")
+    return secret
+
+
+def _account(name: str) -> str:
+    try:
+        return account(name)
+    except InvalidField as error:
+        raise ValueError(error.why) from None
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error:
+        raise ValueError("is no regular expression") from None
+    return text
 
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -114,6 +147,24 @@ class Settings(BaseSettings):
     account_time_zone: Annotated[str, AfterValidator(_zone)] = "America/Chicago"
     """The zone of accounts that do not exist before their first fill."""
 
+    amqp_url: Annotated[SecretStr, AfterValidator(_amqp_url)] | None = None
+    """amqp://user:password@host:port/vhost: feeds are followed there and commits told to others; none: neither."""
+    events_publish: bool | None = None
+    """Whether commits are put into the outbox; unless said, where a broker is named. The same for all processes on a
+    database: what one of them does not put there is never told."""
+    events_account: Annotated[str, AfterValidator(_account)] = DEFAULT_ACCOUNT
+    """Whose events these are: they name no account themselves."""
+    events_symbols: Annotated[str, AfterValidator(_pattern)] = DEFAULT_SYMBOLS
+    """Symbols of events that register themselves as linear instruments; others must be known."""
+    events_time_zone: Annotated[str, AfterValidator(_zone)] | None = None
+    """The zone of the account that events make on first use; none: `account_time_zone`."""
+    events_time_tolerance_s: Annotated[float, Field(ge=0, le=3_600)] = TIME_TOLERANCE.total_seconds()
+    """How long after a fill a venue's report may still not know of it."""
+    events_size_tolerance: Annotated[Decimal, Field(ge=0, le=1_000_000)] = SIZE_TOLERANCE
+    """Sizes of venue and book that differ by more than this are a discrepancy."""
+    inbox_kept_days: Annotated[int, Field(ge=1, le=3_650)] = 14
+    """How long a repeat of a message is known by its id alone; later it is known by what it did."""
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -138,6 +189,11 @@ class Settings(BaseSettings):
     def has_reflection(self) -> bool:
         """Whether the server tells which services there are."""
         return self.mode == "development" if self.reflection is None else self.reflection
+
+    @property
+    def is_publishing(self) -> bool:
+        """Whether commits are put into the outbox."""
+        return self.amqp_url is not None if self.events_publish is None else self.events_publish
 
     @property
     def stale_after(self) -> timedelta:

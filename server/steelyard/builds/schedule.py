@@ -21,8 +21,8 @@ class BuildSweep(Protocol):
         """Makes builds of stale keys, gives lost chunks new jobs, ends what is overdue; how many builds it made."""
         ...
 
-    async def tidy(self) -> None:
-        """Forgets what is kept no longer."""
+    async def tidy(self) -> bool:
+        """Forgets some of what is kept no longer; whether there is more of it."""
         ...
 
 
@@ -49,8 +49,8 @@ class Schedule:
                     await self._prune()
                     pruned = loop.time()
                 if loop.time() - tidied > TIDY_INTERVAL_S:
-                    await self._sweep.tidy()
-                    tidied = loop.time()
+                    has_more = await self._sweep.tidy()
+                    tidied = float("-inf") if has_more else loop.time()
             except (SteelyardError, procrastinate.exceptions.ConnectorException) as error:
                 self._log.warning("sweep_failed", error=str(error))
             await asyncio.sleep(self._interval_s)

@@ -10,6 +10,7 @@ from steelyard.storage.build_making import defer_chunks, make_touched_build
 from steelyard.storage.codec import dumps
 from steelyard.storage.database import Connection, Database
 from steelyard.storage.imports import ALIVE_LOCK
+from steelyard.storage.inbox import forget_old
 
 SWEEP_LOCK = 4_800_004
 """One process sweeps at a time."""
@@ -60,9 +61,10 @@ OVERDUE_GRACE_S = 10
 class PostgresSweep:
     """Fulfils the port `BuildSweep`."""
 
-    def __init__(self, database: Database, *, build_timeout_s: int = 3_600) -> None:
+    def __init__(self, database: Database, *, build_timeout_s: int = 3_600, inbox_kept_days: int = 14) -> None:
         self._database = database
         self._build_timeout_s = build_timeout_s
+        self._inbox_kept_days = inbox_kept_days
 
     async def sweep(self) -> int:
         """Does what there is to do, unless another process is doing it; how many builds it made."""
@@ -116,9 +118,12 @@ class PostgresSweep:
         await give_up_chunks(connection, build_id, state=state, errors=errors, even_leased=error is not None)
         await end_build(connection, build_id, error=error)
 
-    async def tidy(self) -> None:
-        """Forgets builds whose results are kept no longer."""
+    async def tidy(self) -> bool:
+        """Forgets builds whose results are kept no longer, and a batch of old messages; whether more wait."""
         async with self._database.write() as connection:
             await connection.execute(
                 "DELETE FROM builds WHERE finished_at < now() - make_interval(days => $1)", BUILDS_KEPT_DAYS
             )
+        # A transaction of its own: what the one has forgotten stays so where the other fails.
+        async with self._database.write() as connection:
+            return await forget_old(connection, kept_days=self._inbox_kept_days)

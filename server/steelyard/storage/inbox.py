@@ -32,6 +32,15 @@ ON CONFLICT (account, order_id, filled_quantity) DO UPDATE
     SET average_price = excluded.average_price, fees = excluded.fees, told_at = excluded.told_at
 """
 
+FORGOTTEN_AT_ONCE = 10_000
+_FORGET = """
+WITH o AS MATERIALIZED (
+    SELECT account, source, event_id FROM inbox WHERE received_at < now() - make_interval(days => $1)
+    LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+DELETE FROM inbox t USING o WHERE (t.account, t.source, t.event_id) = (o.account, o.source, o.event_id)
+"""
+
 
 async def receive(connection: Connection, receipts: Sequence[Receipt], *, account: Account) -> list[InboxOutcome]:
     """Notes messages (each id once) and says of each whether it is new."""
@@ -85,3 +94,12 @@ async def keep_order_state(connection: Connection, account: Account, *, order_id
         *(account, order_id, state.filled_quantity, state.average_price, state.fees),
         *(state.reached_at, state.told_at, FillId(state.fill_id)),
     )
+
+
+async def forget_old(connection: Connection, *, kept_days: int) -> bool:
+    """Forgets a batch of messages that were received longer ago; whether more of them may wait.
+
+    A repeat of a forgotten message is still no second fill: fills, order states and report times know it.
+    """
+    gone: str = await connection.execute(_FORGET, kept_days, FORGOTTEN_AT_ONCE)
+    return gone == f"DELETE {FORGOTTEN_AT_ONCE}"
