@@ -18,6 +18,7 @@ from typing import TypeVar
 from steelyard.accounting.entries import Fill
 from steelyard.accounting.errors import QueueFull, SteelyardError, StoreUnavailable, VersionMismatch
 from steelyard.operations.apply_fills import Applied, FillReceipt
+from steelyard.operations.observing import Origin, fill_origins, origin, tries
 
 ROUND_MAX = 2_000
 """Fills in one transaction."""
@@ -36,6 +37,7 @@ class _Waiting:
     fill: Fill
     caller: str
     answer: asyncio.Future[Result]
+    origin: Origin
 
 
 class FillWriter:
@@ -67,7 +69,8 @@ class FillWriter:
         if len(self._queue) + len(fills) > WAITING_MAX:
             raise QueueFull(f"{len(self._queue)} fills wait already")
         loop = asyncio.get_running_loop()
-        waiting = [_Waiting(fill, caller, loop.create_future()) for fill in fills]
+        whose = origin.get()
+        waiting = [_Waiting(fill, caller, loop.create_future(), whose) for fill in fills]
         self._queue.extend(waiting)
         self._arrived.set()
         return [await item.answer for item in waiting]
@@ -80,7 +83,9 @@ class FillWriter:
                     return
                 self._arrived.clear()
                 continue
-            await self._settle(self._next_round())
+            items = self._next_round()
+            _work_for(items)
+            await self._settle(items)
 
     def _next_round(self) -> list[_Waiting]:
         """What is committed next: in order of arrival, no caller more than his share while others wait."""
@@ -120,6 +125,12 @@ class FillWriter:
         _answer(items, applied.results)
 
 
+def _work_for(items: Sequence[_Waiting]) -> None:
+    """Says whom the writer works for from now on: a round has many callers, and the first sampled one gets its span."""
+    fill_origins.set({(item.fill.account, item.fill.fill_id): item.origin for item in items})
+    origin.set(next((item.origin for item in items if item.origin.traceparent), items[0].origin))
+
+
 def _answer(items: Sequence[_Waiting], results: Sequence[Result]) -> None:
     for item, result in zip(items, results, strict=True):
         if not item.answer.done():
@@ -129,11 +140,13 @@ def _answer(items: Sequence[_Waiting], results: Sequence[Result]) -> None:
 async def with_retries(write: Callable[[], Awaitable[T]], *, jitter: Callable[[], float]) -> T:
     """Tries a write again when another writer was faster: after 100, 200 and 400 ms, each times `jitter()` (0 to 1)
     halved and added to a half, so that writers who met once do not meet again."""
-    for delay_s in RETRY_DELAYS_S:
+    for tried, delay_s in enumerate(RETRY_DELAYS_S):
+        tries.set(tried)
         try:
             return await write()
         except VersionMismatch as error:
             if "current_version" in error.details:
                 raise
             await asyncio.sleep(delay_s * (0.5 + jitter() / 2))
+    tries.set(len(RETRY_DELAYS_S))
     return await write()

@@ -8,6 +8,8 @@ from typing import Any, Protocol, TextIO, cast
 
 import structlog
 
+from steelyard.telemetry.redaction import Redaction
+
 
 class Log(Protocol):
     """What a part needs to write log lines; structlog's loggers fulfil it by shape."""
@@ -29,8 +31,12 @@ class Log(Protocol):
         ...
 
 
-def json_log(*, level: str = "info", stream: TextIO | None = None) -> Log:
-    """A logger that writes JSON lines (to standard error unless told otherwise); makes no global settings."""
+def json_log(*, level: str = "info", stream: TextIO | None = None, redaction: Redaction | None = None) -> Log:
+    """A logger that writes JSON lines (to standard error unless told otherwise); makes no global settings.
+
+    What looks like a secret is hidden in any case; `redaction` knows the values of some.
+    """
+    hide = redaction or Redaction()
     number = logging.getLevelNamesMapping()[level.upper()]
     return cast(
         Log,
@@ -39,6 +45,7 @@ def json_log(*, level: str = "info", stream: TextIO | None = None) -> Log:
             wrapper_class=structlog.make_filtering_bound_logger(number),
             processors=[
                 structlog.contextvars.merge_contextvars,
+                hide.fields,
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
                 # Without locals: they may hold what must not be logged.
@@ -46,6 +53,7 @@ def json_log(*, level: str = "info", stream: TextIO | None = None) -> Log:
                     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
                 ),
                 structlog.processors.JSONRenderer(default=str),
+                hide.line,
             ],
             cache_logger_on_first_use=True,
         ),
