@@ -78,6 +78,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE. A commit named in `min_commit` was not visible here before the deadline; try again."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 24
     """INTERNAL. A bug of ours; the text is withheld and a trace id given."""
+    ERROR_REASON_KEYS_EXHAUSTED: _ErrorReason.ValueType  # 25
+    """FAILED_PRECONDITION. The owner has as many live API keys as one may have: take one back first."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a batch, failed. A failed call carries a google.rpc.Status with exactly one
@@ -142,4 +144,6 @@ ERROR_REASON_NOT_YET_VISIBLE: ErrorReason.ValueType  # 23
 """UNAVAILABLE. A commit named in `min_commit` was not visible here before the deadline; try again."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 24
 """INTERNAL. A bug of ours; the text is withheld and a trace id given."""
+ERROR_REASON_KEYS_EXHAUSTED: ErrorReason.ValueType  # 25
+"""FAILED_PRECONDITION. The owner has as many live API keys as one may have: take one back first."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
+from steelyard.v1 import access_pb2 as steelyard_dot_v1_dot_access__pb2
 from steelyard.v1 import errors_pb2 as steelyard_dot_v1_dot_errors__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asteelyard/v1/options.proto\x12\x0csteelyard.v1\x1a google/protobuf/descriptor.proto\x1a\x19steelyard/v1/errors.proto:K\n\x06\x65rrors\x12\x1e.google.protobuf.MethodOptions\x18\xf1\x8c\x03 \x03(\x0e\x32\x19.steelyard.v1.ErrorReasonb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asteelyard/v1/options.proto\x12\x0csteelyard.v1\x1a google/protobuf/descriptor.proto\x1a\x19steelyard/v1/access.proto\x1a\x19steelyard/v1/errors.proto:K\n\x06\x65rrors\x12\x1e.google.protobuf.MethodOptions\x18\xf1\x8c\x03 \x03(\x0e\x32\x19.steelyard.v1.ErrorReason:F\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xf2\x8c\x03 \x01(\x0b\x32\x14.steelyard.v1.Accessb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)

@@ -7,13 +7,17 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import extension_dict as _extension_dict
+from steelyard.v1 import access_pb2 as _access_pb2
 from steelyard.v1 import errors_pb2 as _errors_pb2
 import builtins as _builtins
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
 ERRORS_FIELD_NUMBER: _builtins.int
+ACCESS_FIELD_NUMBER: _builtins.int
 errors: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _containers.RepeatedScalarFieldContainer[_errors_pb2.ErrorReason.ValueType]]
 """Every reason this method may fail with; its comment says the same in the line `Errors: ...`. Besides these, any
 call may end CANCELLED or DEADLINE_EXCEEDED by gRPC itself, which carry no reason.
 """
+access: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _access_pb2.Access]
+"""What the method asks of the key it is called with; without it the method is refused to everyone."""

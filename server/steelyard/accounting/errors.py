@@ -52,6 +52,24 @@ class RequestIdReused(SteelyardError):
     reason = "REQUEST_ID_REUSED"
 
 
+class ApiKeyInvalid(SteelyardError):
+    """The API key is absent, unknown, expired or revoked."""
+
+    reason = "API_KEY_INVALID"
+
+
+class ScopeMissing(SteelyardError):
+    """The API key lacks the scope of this method."""
+
+    reason = "SCOPE_MISSING"
+
+
+class AccountDenied(SteelyardError):
+    """The API key may not see or write this account."""
+
+    reason = "ACCOUNT_DENIED"
+
+
 class NotFound(SteelyardError):
     """There is no such thing."""
 
@@ -128,6 +146,32 @@ class InstrumentInUse(PreconditionError):
     """The instrument has fills: only an update that rebuilds its keys may change what its numbers mean."""
 
     reason = "INSTRUMENT_IN_USE"
+
+
+class KeysExhausted(PreconditionError):
+    """The owner has as many live keys as one may have: take one back first."""
+
+    reason = "KEYS_EXHAUSTED"
+
+
+class RateLimited(SteelyardError):
+    """The key has used up what it may ask for in this period."""
+
+    reason = "RATE_LIMITED"
+    retryable = True
+
+    def __init__(self, subject: str, *, limit: int, period_s: int, retry_after_s: float) -> None:
+        self.subject = subject
+        self.retry_after_s = retry_after_s
+        period = "minute" if period_s == 60 else "second" if period_s == 1 else f"{period_s} s"
+        super().__init__(f"{limit} {subject} a {period} are allowed", subject=subject, limit=str(limit))
+
+
+class StreamLimit(SteelyardError):
+    """The key holds as many streams as it may."""
+
+    reason = "STREAM_LIMIT"
+    retryable = True
 
 
 class QueueFull(SteelyardError):

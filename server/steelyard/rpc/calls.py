@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 import grpc.aio
+
+from steelyard.operations.access import ApiKey
 
 REQUEST_ID = "x-request-id"
 TRACE_ID = "x-trace-id"
@@ -41,6 +43,14 @@ class Call:
     """Set by whoever ends the call with an error."""
     reason: str | None = None
     account: str | None = None
+    key: ApiKey | None = None
+    """Whose call it is; None while the service runs without keys, or where none is needed."""
+    examine_request: Callable[[Any], None] | None = None
+    """Looks at each message of the request, before the handler sees it; raises what refuses the call."""
+    admit_request: Callable[[Any], Awaitable[None]] | None = None
+    """Waits until each message of the request may pass; raises what refuses it."""
+    examine_answer: Callable[[Any], None] | None = None
+    """Looks at each message of the answer, before it is sent."""
     trailers: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -50,7 +60,11 @@ class Call:
 
     def add_trailer(self, name: str, value: str) -> None:
         """Sends a trailer with the answer, whether good or bad."""
-        self.trailers.append((name, value))
+        self.add_trailers((name, value))
+
+    def add_trailers(self, *added: tuple[str, str]) -> None:
+        """Sends trailers with the answer, whether good or bad."""
+        self.trailers.extend(added)
         self.context.set_trailing_metadata(tuple(self.trailers))
 
 

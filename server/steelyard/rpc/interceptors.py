@@ -79,7 +79,11 @@ class CallChain(grpc.aio.ServerInterceptor):
         cap = self._cap(handler)
 
         async def innermost(call: Call, request: Any) -> Any:
-            return await behaviour(_checked(request, is_stream=is_request_stream), call.context)
+            passed = _passed_stream(call, request) if is_request_stream else await _passed(call, request)
+            answer = await behaviour(passed, call.context)
+            if call.examine_answer is not None:
+                call.examine_answer(answer)
+            return answer
 
         answer: Answer = innermost
         for layer in reversed(self._layers):
@@ -95,8 +99,11 @@ class CallChain(grpc.aio.ServerInterceptor):
         is_request_stream = handler.request_streaming
 
         async def innermost(call: Call, request: Any) -> AsyncIterator[Any]:
-            async with aclosing(behaviour(_checked(request, is_stream=is_request_stream), call.context)) as answers:
+            passed = _passed_stream(call, request) if is_request_stream else await _passed(call, request)
+            async with aclosing(behaviour(passed, call.context)) as answers:
                 async for answer in answers:
+                    if call.examine_answer is not None:
+                        call.examine_answer(answer)
                     yield answer
 
         stream: Answers = innermost
@@ -161,17 +168,20 @@ def _tolerant(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], 
     return decode
 
 
-def _checked(request: Any, *, is_stream: bool) -> Any:
-    if is_stream:
-        return _checked_stream(request)
+async def _passed(call: Call, request: Any) -> Any:
+    """A message of the request, once whoever has a say in it has let it pass."""
     if request is _UNDECODABLE:
         raise InvalidField("request", "cannot be decoded as the message of this method")
+    if call.examine_request is not None:
+        call.examine_request(request)
+    if call.admit_request is not None:
+        await call.admit_request(request)
     return request
 
 
-async def _checked_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def _passed_stream(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
     async for request in requests:
-        yield _checked(request, is_stream=False)
+        yield await _passed(call, request)
 
 
 async def _unknown_method(request: Any, context: Context) -> None:

@@ -19,7 +19,7 @@ DOMAIN = "steelyard"
 DETAILS_TRAILER = "grpc-status-details-bin"
 TEXT_MAX = 1_000
 METADATA_VALUE_MAX = 256
-RETRY_AFTER_S = {"QUEUE_FULL": 0.5, "STORE_UNAVAILABLE": 1.0, "NOT_YET_VISIBLE": 0.2}
+RETRY_AFTER_S = {"QUEUE_FULL": 0.5, "STREAM_LIMIT": 5.0, "STORE_UNAVAILABLE": 1.0, "NOT_YET_VISIBLE": 0.2}
 FINAL_REASONS = frozenset({"NOT_YET_VISIBLE"})
 """Reasons with a code that clients repeat by themselves, where that would be wrong: the caller's time is used up."""
 PUSHBACK_TRAILER = "grpc-retry-pushback-ms"
@@ -31,6 +31,9 @@ CODES: Mapping[type[errors.SteelyardError], grpc.StatusCode] = {
     errors.PageTokenInvalid: _Code.INVALID_ARGUMENT,
     errors.ResumeTokenExpired: _Code.OUT_OF_RANGE,
     errors.RequestIdReused: _Code.INVALID_ARGUMENT,
+    errors.ApiKeyInvalid: _Code.UNAUTHENTICATED,
+    errors.ScopeMissing: _Code.PERMISSION_DENIED,
+    errors.AccountDenied: _Code.PERMISSION_DENIED,
     errors.NotFound: _Code.NOT_FOUND,
     errors.FillConflict: _Code.ALREADY_EXISTS,
     errors.VersionMismatch: _Code.ABORTED,
@@ -43,6 +46,9 @@ CODES: Mapping[type[errors.SteelyardError], grpc.StatusCode] = {
     errors.BuildAlreadyDone: _Code.FAILED_PRECONDITION,
     errors.PricesNotFresh: _Code.FAILED_PRECONDITION,
     errors.InstrumentInUse: _Code.FAILED_PRECONDITION,
+    errors.KeysExhausted: _Code.FAILED_PRECONDITION,
+    errors.RateLimited: _Code.RESOURCE_EXHAUSTED,
+    errors.StreamLimit: _Code.RESOURCE_EXHAUSTED,
     errors.QueueFull: _Code.RESOURCE_EXHAUSTED,
     errors.StoreUnavailable: _Code.UNAVAILABLE,
     errors.NotYetVisible: _Code.UNAVAILABLE,
@@ -100,6 +106,10 @@ def status_of(error: BaseException, *, trace_id: str) -> status_pb2.Status:
         details.append(_precondition(error, reason))
     if isinstance(error, errors.NotFound):
         details.append(error_details_pb2.ResourceInfo(resource_type=error.kind, resource_name=error.name))
+    if isinstance(error, errors.RateLimited):
+        violation_of_quota = error_details_pb2.QuotaFailure.Violation(subject=error.subject, description=error.message)
+        details.append(error_details_pb2.QuotaFailure(violations=[violation_of_quota]))
+        details.append(_retry_after(error.retry_after_s))
     if reason in RETRY_AFTER_S:
         details.append(_retry_after(RETRY_AFTER_S[reason]))
     return _status(code_of(error), text=public_text(error, trace_id=trace_id), details=details)

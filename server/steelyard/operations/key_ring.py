@@ -1,0 +1,140 @@
+"""The keys as one process knows them: read again every few seconds, looked up without asking the store.
+
+A key that is taken back stops being believed as soon as the ring is read again, at most `STALE_S` later: a ring that
+could not be read for so long believes no key at all. An unknown key has the ring read once more, at most once a second,
+so that a key made in another process works at once and a flood of wrong ones costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Protocol
+
+from steelyard.accounting.errors import ApiKeyInvalid, StoreUnavailable
+from steelyard.operations.access import ApiKey
+from steelyard.operations.ports import Clock
+
+REFRESH_S = 5.0
+STALE_S = 30.0
+UNKNOWN_REFRESH_S = 1.0
+USED_NOTED_S = 60.0
+PREFIX = "sy"
+
+_SECRET = re.compile(rf"{PREFIX}_([a-z0-9]{{8}})_([A-Za-z0-9_-]{{43}})", re.ASCII)
+_NO_DIGEST = bytes(32)
+_ID_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
+
+
+class KeyReads(Protocol):
+    """Where keys are kept."""
+
+    async def live(self) -> Mapping[str, tuple[ApiKey, bytes]]:
+        """Every key that was not taken back, by its id, with the digest of its secret."""
+        ...
+
+    async def used(self, last_used: Mapping[str, datetime]) -> None:
+        """Notes when keys were last used."""
+        ...
+
+
+def new_secret() -> tuple[str, str]:
+    """A key id, and the secret that begins with it: `sy_<8 characters>_<43 characters>`, 256 random bits."""
+    key_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(8))
+    return key_id, f"{PREFIX}_{key_id}_{secrets.token_urlsafe(32)}"
+
+
+def digest_of(secret: str, *, pepper: bytes) -> bytes:
+    """What is kept of a secret. A fast keyed hash is right for 256 random bits; there is nothing to guess."""
+    return hmac.new(pepper, secret.encode(), hashlib.sha256).digest()
+
+
+class KeyRing:
+    """Says whose key a secret is."""
+
+    def __init__(self, store: KeyReads, *, pepper: bytes, clock: Clock, now_s: Callable[[], float]) -> None:
+        """`now_s` is a monotonic clock, in seconds."""
+        self._store = store
+        self._pepper = pepper
+        self._clock = clock
+        self._now_s = now_s
+        self._keys: Mapping[str, tuple[ApiKey, bytes]] = {}
+        self._read_at_s: float | None = None
+        self._tried_at_s: float | None = None
+        self._reading = asyncio.Lock()
+        self._used: dict[str, datetime] = {}
+        self._noted_at_s = now_s()
+        self.task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to read the keys anew from time to time."""
+        self.task = asyncio.create_task(self._refresh(), name="key-ring")
+
+    async def close(self) -> None:
+        """Ends that, and notes which keys were used."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+        try:
+            await self._note_used()
+        except StoreUnavailable:
+            return
+
+    async def of(self, secret: str) -> ApiKey:
+        """The live key with this secret. Raises `ApiKeyInvalid`, and `StoreUnavailable` when the keys could not be read
+        for `STALE_S`."""
+        match = _SECRET.fullmatch(secret)
+        if match is None:
+            raise ApiKeyInvalid
+        if self._read_at_s is None or self._now_s() - self._read_at_s > STALE_S:
+            await self.read()
+        key = self._matching(match[1], secret)
+        if key is None and match[1] not in self._keys:
+            await self._read_for_unknown()
+            key = self._matching(match[1], secret)
+        now = self._clock()
+        if key is None or not key.is_live(now):
+            raise ApiKeyInvalid
+        self._used[key.key_id] = now
+        return key
+
+    async def read(self) -> None:
+        """Reads the keys anew. Raises `StoreUnavailable`."""
+        asked_s = self._now_s()
+        async with self._reading:
+            if self._read_at_s is not None and self._read_at_s > asked_s:
+                return
+            begun_s = self._tried_at_s = self._now_s()
+            self._keys = await self._store.live()
+            self._read_at_s = begun_s
+
+    def _matching(self, key_id: str, secret: str) -> ApiKey | None:
+        # An unknown id costs as much time as a wrong secret.
+        key, digest = self._keys.get(key_id, (None, _NO_DIGEST))
+        is_same = hmac.compare_digest(digest_of(secret, pepper=self._pepper), digest)
+        return key if is_same else None
+
+    async def _read_for_unknown(self) -> None:
+        if self._tried_at_s is None or self._now_s() - self._tried_at_s >= UNKNOWN_REFRESH_S:
+            await self.read()
+
+    async def _refresh(self) -> None:
+        while True:
+            try:
+                await self.read()
+                if self._now_s() - self._noted_at_s >= USED_NOTED_S:
+                    await self._note_used()
+            except StoreUnavailable:
+                pass  # `of` says so once it has lasted too long
+            await asyncio.sleep(REFRESH_S)
+
+    async def _note_used(self) -> None:
+        self._noted_at_s = self._now_s()
+        used, self._used = self._used, {}
+        if used:
+            await self._store.used(used)
