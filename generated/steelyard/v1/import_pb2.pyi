@@ -30,6 +30,10 @@ class _ImportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImportFo
     """The grid of NinjaTrader: `Instrument,Action,Quantity,Price,Time,ID,E/X,Position,Order ID,Name,Commission,...`."""
     IMPORT_FORMAT_GENERIC_CSV: _ImportFormat.ValueType  # 2
     """The documented generic CSV: `fill_id,account,book,instrument,side,quantity,price,fee,fee_currency,executed_at`."""
+    IMPORT_FORMAT_BYBIT: _ImportFormat.ValueType  # 3
+    """Bybit's derivatives trade history: `Market,Filled Type,Filled Quantity,Filled Price,...,Transaction Time(UTC+0)`."""
+    IMPORT_FORMAT_BINANCE: _ImportFormat.ValueType  # 4
+    """Binance's USD-margined futures trade history: `Uid,Time,Symbol,Side,Price,Quantity,Amount,Fee,Realized Profit,...`."""
 
 class ImportFormat(_ImportFormat, metaclass=_ImportFormatEnumTypeWrapper):
     """The format of a file of executions. The file's header declares it; nothing is guessed."""
@@ -40,6 +44,10 @@ IMPORT_FORMAT_NINJATRADER: ImportFormat.ValueType  # 1
 """The grid of NinjaTrader: `Instrument,Action,Quantity,Price,Time,ID,E/X,Position,Order ID,Name,Commission,...`."""
 IMPORT_FORMAT_GENERIC_CSV: ImportFormat.ValueType  # 2
 """The documented generic CSV: `fill_id,account,book,instrument,side,quantity,price,fee,fee_currency,executed_at`."""
+IMPORT_FORMAT_BYBIT: ImportFormat.ValueType  # 3
+"""Bybit's derivatives trade history: `Market,Filled Type,Filled Quantity,Filled Price,...,Transaction Time(UTC+0)`."""
+IMPORT_FORMAT_BINANCE: ImportFormat.ValueType  # 4
+"""Binance's USD-margined futures trade history: `Uid,Time,Symbol,Side,Price,Quantity,Amount,Fee,Realized Profit,...`."""
 Global___ImportFormat: _TypeAlias = ImportFormat  # noqa: Y015
 
 class _ImportState:

@@ -22,15 +22,38 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.type import date_pb2 as google_dot_type_dot_date__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esteelyard/v1/performance.proto\x12\x0csteelyard.v1\"\xef\x01\n\x0bPerformance\x12\x17\n\x0fsettle_currency\x18\x01 \x01(\t\x12\x0f\n\x07net_pnl\x18\x02 \x01(\t\x12\x11\n\tgross_pnl\x18\x03 \x01(\t\x12\x0c\n\x04\x66\x65\x65s\x18\x04 \x01(\t\x12\x0f\n\x07\x66unding\x18\x05 \x01(\t\x12\x14\n\x0ctotal_trades\x18\x06 \x01(\x03\x12\x16\n\x0ewinning_trades\x18\x07 \x01(\x03\x12\x15\n\rlosing_trades\x18\x08 \x01(\x03\x12\x16\n\x0escratch_trades\x18\t \x01(\x03\x12\x10\n\x08win_rate\x18\n \x01(\t\x12\x15\n\rfees_complete\x18\x0b \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esteelyard/v1/performance.proto\x12\x0csteelyard.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\"\xef\x01\n\x0bPerformance\x12\x17\n\x0fsettle_currency\x18\x01 \x01(\t\x12\x0f\n\x07net_pnl\x18\x02 \x01(\t\x12\x11\n\tgross_pnl\x18\x03 \x01(\t\x12\x0c\n\x04\x66\x65\x65s\x18\x04 \x01(\t\x12\x0f\n\x07\x66unding\x18\x05 \x01(\t\x12\x14\n\x0ctotal_trades\x18\x06 \x01(\x03\x12\x16\n\x0ewinning_trades\x18\x07 \x01(\x03\x12\x15\n\rlosing_trades\x18\x08 \x01(\x03\x12\x16\n\x0escratch_trades\x18\t \x01(\x03\x12\x10\n\x08win_rate\x18\n \x01(\t\x12\x15\n\rfees_complete\x18\x0b \x01(\x08\"=\n\rSampledFigure\x12\x12\n\x05value\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06sample\x18\x02 \x01(\x03\x42\x08\n\x06_value\"\x9f\x01\n\x08HoldTime\x12*\n\x07\x61verage\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08shortest\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07longest\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06sample\x18\x04 \x01(\x03\"3\n\x11PerformanceStreak\x12\x0e\n\x06length\x18\x01 \x01(\x03\x12\x0e\n\x06sample\x18\x02 \x01(\x03\"\x85\x06\n\x13\x45xtendedPerformance\x12(\n\x05plain\x18\x01 \x01(\x0b\x32\x19.steelyard.v1.Performance\x12\x32\n\rprofit_factor\x18\x02 \x01(\x0b\x32\x1b.steelyard.v1.SampledFigure\x12/\n\nexpectancy\x18\x03 \x01(\x0b\x32\x1b.steelyard.v1.SampledFigure\x12\x30\n\x0b\x61verage_win\x18\x04 \x01(\x0b\x32\x1b.steelyard.v1.SampledFigure\x12\x31\n\x0c\x61verage_loss\x18\x05 \x01(\x0b\x32\x1b.steelyard.v1.SampledFigure\x12\x30\n\x0blargest_win\x18\x06 \x01(\x0b\x32\x1b.steelyard.v1.SampledFigure\x12\x31\n\x0clargest_loss\x18\x07 \x01(\x0b\x32\x1b.steelyard.v1.SampledFigure\x12)\n\thold_time\x18\x08 \x01(\x0b\x32\x16.steelyard.v1.HoldTime\x12\x31\n\x11winning_hold_time\x18\t \x01(\x0b\x32\x16.steelyard.v1.HoldTime\x12\x30\n\x10losing_hold_time\x18\n \x01(\x0b\x32\x16.steelyard.v1.HoldTime\x12\'\n\x04long\x18\x0b \x01(\x0b\x32\x19.steelyard.v1.Performance\x12(\n\x05short\x18\x0c \x01(\x0b\x32\x19.steelyard.v1.Performance\x12?\n\x16longest_winning_streak\x18\r \x01(\x0b\x32\x1f.steelyard.v1.PerformanceStreak\x12>\n\x15longest_losing_streak\x18\x0e \x01(\x0b\x32\x1f.steelyard.v1.PerformanceStreak\x12\x31\n\x0cmax_drawdown\x18\x0f \x01(\x0b\x32\x1b.steelyard.v1.SampledFigure\"\xf1\x01\n\x10PerformanceGroup\x12\x11\n\x04name\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x1e\n\x03\x64\x61y\x18\x02 \x01(\x0b\x32\x11.google.type.Date\x12\x35\n\x11interval_start_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0finterval_end_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\ncurrencies\x18\x05 \x03(\x0b\x32!.steelyard.v1.ExtendedPerformanceB\x07\n\x05_name\"|\n\x0b\x45quityPoint\x12-\n\tclosed_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nequity_pnl\x18\x02 \x01(\t\x12\x14\n\x0c\x64rawdown_pnl\x18\x03 \x01(\t\x12\x14\n\x0ctotal_trades\x18\x04 \x01(\x03\"k\n\x0b\x45quityCurve\x12\x17\n\x0fsettle_currency\x18\x01 \x01(\t\x12)\n\x06points\x18\x02 \x03(\x0b\x32\x19.steelyard.v1.EquityPoint\x12\x18\n\x10trades_per_point\x18\x03 \x01(\x03*m\n\x10PerformanceBasis\x12!\n\x1dPERFORMANCE_BASIS_UNSPECIFIED\x10\x00\x12\x19\n\x15PERFORMANCE_BASIS_NET\x10\x01\x12\x1b\n\x17PERFORMANCE_BASIS_GROSS\x10\x02*\xe1\x02\n\x13PerformanceGrouping\x12$\n PERFORMANCE_GROUPING_UNSPECIFIED\x10\x00\x12\x1c\n\x18PERFORMANCE_GROUPING_DAY\x10\x01\x12\x1d\n\x19PERFORMANCE_GROUPING_WEEK\x10\x02\x12\x1e\n\x1aPERFORMANCE_GROUPING_MONTH\x10\x03\x12 \n\x1cPERFORMANCE_GROUPING_WEEKDAY\x10\x04\x12\x1d\n\x19PERFORMANCE_GROUPING_HOUR\x10\x05\x12#\n\x1fPERFORMANCE_GROUPING_INSTRUMENT\x10\x06\x12\x1d\n\x19PERFORMANCE_GROUPING_BOOK\x10\x07\x12\"\n\x1ePERFORMANCE_GROUPING_DIRECTION\x10\x08\x12\x1e\n\x1aPERFORMANCE_GROUPING_LABEL\x10\t*}\n\x11\x45quityCurvePoints\x12#\n\x1f\x45QUITY_CURVE_POINTS_UNSPECIFIED\x10\x00\x12!\n\x1d\x45QUITY_CURVE_POINTS_PER_GROUP\x10\x01\x12 \n\x1c\x45QUITY_CURVE_POINTS_PER_TRIP\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steelyard.v1.performance_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PERFORMANCE']._serialized_start=49
-  _globals['_PERFORMANCE']._serialized_end=288
+  _globals['_PERFORMANCEBASIS']._serialized_start=1912
+  _globals['_PERFORMANCEBASIS']._serialized_end=2021
+  _globals['_PERFORMANCEGROUPING']._serialized_start=2024
+  _globals['_PERFORMANCEGROUPING']._serialized_end=2377
+  _globals['_EQUITYCURVEPOINTS']._serialized_start=2379
+  _globals['_EQUITYCURVEPOINTS']._serialized_end=2504
+  _globals['_PERFORMANCE']._serialized_start=138
+  _globals['_PERFORMANCE']._serialized_end=377
+  _globals['_SAMPLEDFIGURE']._serialized_start=379
+  _globals['_SAMPLEDFIGURE']._serialized_end=440
+  _globals['_HOLDTIME']._serialized_start=443
+  _globals['_HOLDTIME']._serialized_end=602
+  _globals['_PERFORMANCESTREAK']._serialized_start=604
+  _globals['_PERFORMANCESTREAK']._serialized_end=655
+  _globals['_EXTENDEDPERFORMANCE']._serialized_start=658
+  _globals['_EXTENDEDPERFORMANCE']._serialized_end=1431
+  _globals['_PERFORMANCEGROUP']._serialized_start=1434
+  _globals['_PERFORMANCEGROUP']._serialized_end=1675
+  _globals['_EQUITYPOINT']._serialized_start=1677
+  _globals['_EQUITYPOINT']._serialized_end=1801
+  _globals['_EQUITYCURVE']._serialized_start=1803
+  _globals['_EQUITYCURVE']._serialized_end=1910
 # @@protoc_insertion_point(module_scope)

@@ -3,8 +3,14 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.type import date_pb2 as _date_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -15,6 +21,108 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _PerformanceBasis:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PerformanceBasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PerformanceBasis.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PERFORMANCE_BASIS_UNSPECIFIED: _PerformanceBasis.ValueType  # 0
+    """Means net."""
+    PERFORMANCE_BASIS_NET: _PerformanceBasis.ValueType  # 1
+    """The result by price less all valued fees, plus funding."""
+    PERFORMANCE_BASIS_GROSS: _PerformanceBasis.ValueType  # 2
+    """The result by price alone."""
+
+class PerformanceBasis(_PerformanceBasis, metaclass=_PerformanceBasisEnumTypeWrapper):
+    """By which result a round trip has won or lost, and what streaks, averages, drawdown and equity are made of. Sums of
+    net and gross are always both given.
+    """
+
+PERFORMANCE_BASIS_UNSPECIFIED: PerformanceBasis.ValueType  # 0
+"""Means net."""
+PERFORMANCE_BASIS_NET: PerformanceBasis.ValueType  # 1
+"""The result by price less all valued fees, plus funding."""
+PERFORMANCE_BASIS_GROSS: PerformanceBasis.ValueType  # 2
+"""The result by price alone."""
+Global___PerformanceBasis: _TypeAlias = PerformanceBasis  # noqa: Y015
+
+class _PerformanceGrouping:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PerformanceGroupingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PerformanceGrouping.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PERFORMANCE_GROUPING_UNSPECIFIED: _PerformanceGrouping.ValueType  # 0
+    """Not grouped: the whole range only."""
+    PERFORMANCE_GROUPING_DAY: _PerformanceGrouping.ValueType  # 1
+    """The trading day of the close, by the day rule."""
+    PERFORMANCE_GROUPING_WEEK: _PerformanceGrouping.ValueType  # 2
+    """The week of that day, Monday to Monday."""
+    PERFORMANCE_GROUPING_MONTH: _PerformanceGrouping.ValueType  # 3
+    """The month of that day."""
+    PERFORMANCE_GROUPING_WEEKDAY: _PerformanceGrouping.ValueType  # 4
+    """The weekday of that day."""
+    PERFORMANCE_GROUPING_HOUR: _PerformanceGrouping.ValueType  # 5
+    """The hour of the close on the wall clock of the day rule's zone."""
+    PERFORMANCE_GROUPING_INSTRUMENT: _PerformanceGrouping.ValueType  # 6
+    """The instrument."""
+    PERFORMANCE_GROUPING_BOOK: _PerformanceGrouping.ValueType  # 7
+    """The book."""
+    PERFORMANCE_GROUPING_DIRECTION: _PerformanceGrouping.ValueType  # 8
+    """Long or short."""
+    PERFORMANCE_GROUPING_LABEL: _PerformanceGrouping.ValueType  # 9
+    """The value of one label of the position, as it is now."""
+
+class PerformanceGrouping(_PerformanceGrouping, metaclass=_PerformanceGroupingEnumTypeWrapper):
+    """What round trips are grouped by."""
+
+PERFORMANCE_GROUPING_UNSPECIFIED: PerformanceGrouping.ValueType  # 0
+"""Not grouped: the whole range only."""
+PERFORMANCE_GROUPING_DAY: PerformanceGrouping.ValueType  # 1
+"""The trading day of the close, by the day rule."""
+PERFORMANCE_GROUPING_WEEK: PerformanceGrouping.ValueType  # 2
+"""The week of that day, Monday to Monday."""
+PERFORMANCE_GROUPING_MONTH: PerformanceGrouping.ValueType  # 3
+"""The month of that day."""
+PERFORMANCE_GROUPING_WEEKDAY: PerformanceGrouping.ValueType  # 4
+"""The weekday of that day."""
+PERFORMANCE_GROUPING_HOUR: PerformanceGrouping.ValueType  # 5
+"""The hour of the close on the wall clock of the day rule's zone."""
+PERFORMANCE_GROUPING_INSTRUMENT: PerformanceGrouping.ValueType  # 6
+"""The instrument."""
+PERFORMANCE_GROUPING_BOOK: PerformanceGrouping.ValueType  # 7
+"""The book."""
+PERFORMANCE_GROUPING_DIRECTION: PerformanceGrouping.ValueType  # 8
+"""Long or short."""
+PERFORMANCE_GROUPING_LABEL: PerformanceGrouping.ValueType  # 9
+"""The value of one label of the position, as it is now."""
+Global___PerformanceGrouping: _TypeAlias = PerformanceGrouping  # noqa: Y015
+
+class _EquityCurvePoints:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EquityCurvePointsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EquityCurvePoints.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EQUITY_CURVE_POINTS_UNSPECIFIED: _EquityCurvePoints.ValueType  # 0
+    """No curve."""
+    EQUITY_CURVE_POINTS_PER_GROUP: _EquityCurvePoints.ValueType  # 1
+    """One for each group; only where round trips are grouped by day, week or month."""
+    EQUITY_CURVE_POINTS_PER_TRIP: _EquityCurvePoints.ValueType  # 2
+    """One for each round trip; with more than 2,000 of a currency one for every so many, and the last."""
+
+class EquityCurvePoints(_EquityCurvePoints, metaclass=_EquityCurvePointsEnumTypeWrapper):
+    """The points of an equity curve."""
+
+EQUITY_CURVE_POINTS_UNSPECIFIED: EquityCurvePoints.ValueType  # 0
+"""No curve."""
+EQUITY_CURVE_POINTS_PER_GROUP: EquityCurvePoints.ValueType  # 1
+"""One for each group; only where round trips are grouped by day, week or month."""
+EQUITY_CURVE_POINTS_PER_TRIP: EquityCurvePoints.ValueType  # 2
+"""One for each round trip; with more than 2,000 of a currency one for every so many, and the last."""
+Global___EquityCurvePoints: _TypeAlias = EquityCurvePoints  # noqa: Y015
 
 @_typing.final
 class Performance(_message.Message):
@@ -77,3 +185,325 @@ class Performance(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Performance: _TypeAlias = Performance  # noqa: Y015
+
+@_typing.final
+class SampledFigure(_message.Message):
+    """A figure and the number of round trips it rests on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    value: _builtins.str
+    """The figure; unset where nothing is there to make it of."""
+    sample: _builtins.int
+    """How many round trips it is made of."""
+    def __init__(
+        self,
+        *,
+        value: _builtins.str | None = ...,
+        sample: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "sample", b"sample", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+Global___SampledFigure: _TypeAlias = SampledFigure  # noqa: Y015
+
+@_typing.final
+class HoldTime(_message.Message):
+    """How long round trips were held, from opening to close; averages to the microsecond."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AVERAGE_FIELD_NUMBER: _builtins.int
+    SHORTEST_FIELD_NUMBER: _builtins.int
+    LONGEST_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    sample: _builtins.int
+    """Of how many round trips."""
+    @_builtins.property
+    def average(self) -> _duration_pb2.Duration:
+        """The average; unset without round trips, as the others."""
+
+    @_builtins.property
+    def shortest(self) -> _duration_pb2.Duration:
+        """The shortest."""
+
+    @_builtins.property
+    def longest(self) -> _duration_pb2.Duration:
+        """The longest."""
+
+    def __init__(
+        self,
+        *,
+        average: _duration_pb2.Duration | None = ...,
+        shortest: _duration_pb2.Duration | None = ...,
+        longest: _duration_pb2.Duration | None = ...,
+        sample: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["average", b"average", "longest", b"longest", "shortest", b"shortest"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["average", b"average", "longest", b"longest", "sample", b"sample", "shortest", b"shortest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldTime: _TypeAlias = HoldTime  # noqa: Y015
+
+@_typing.final
+class PerformanceStreak(_message.Message):
+    """The longest run of round trips of one kind, in order of closing; one that neither won nor lost ends any run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LENGTH_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    length: _builtins.int
+    """How long the run was; 0 where there was none."""
+    sample: _builtins.int
+    """Among how many round trips."""
+    def __init__(
+        self,
+        *,
+        length: _builtins.int = ...,
+        sample: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length", b"length", "sample", b"sample"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PerformanceStreak: _TypeAlias = PerformanceStreak  # noqa: Y015
+
+@_typing.final
+class ExtendedPerformance(_message.Message):
+    """Completed round trips of one settle currency with everything there is to say about them; money in that currency.
+    What says won, lost or result goes by the basis asked for.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAIN_FIELD_NUMBER: _builtins.int
+    PROFIT_FACTOR_FIELD_NUMBER: _builtins.int
+    EXPECTANCY_FIELD_NUMBER: _builtins.int
+    AVERAGE_WIN_FIELD_NUMBER: _builtins.int
+    AVERAGE_LOSS_FIELD_NUMBER: _builtins.int
+    LARGEST_WIN_FIELD_NUMBER: _builtins.int
+    LARGEST_LOSS_FIELD_NUMBER: _builtins.int
+    HOLD_TIME_FIELD_NUMBER: _builtins.int
+    WINNING_HOLD_TIME_FIELD_NUMBER: _builtins.int
+    LOSING_HOLD_TIME_FIELD_NUMBER: _builtins.int
+    LONG_FIELD_NUMBER: _builtins.int
+    SHORT_FIELD_NUMBER: _builtins.int
+    LONGEST_WINNING_STREAK_FIELD_NUMBER: _builtins.int
+    LONGEST_LOSING_STREAK_FIELD_NUMBER: _builtins.int
+    MAX_DRAWDOWN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def plain(self) -> Global___Performance:
+        """The plain figures."""
+
+    @_builtins.property
+    def profit_factor(self) -> Global___SampledFigure:
+        """Sum of what was won / sum of what was lost, 18 places, half-even; unset without losses. Sample: won and lost."""
+
+    @_builtins.property
+    def expectancy(self) -> Global___SampledFigure:
+        """Average result of a round trip, 18 places, half-even."""
+
+    @_builtins.property
+    def average_win(self) -> Global___SampledFigure:
+        """Average result of those that won, 18 places, half-even."""
+
+    @_builtins.property
+    def average_loss(self) -> Global___SampledFigure:
+        """Average result of those that lost, 18 places, half-even; negative."""
+
+    @_builtins.property
+    def largest_win(self) -> Global___SampledFigure:
+        """The largest result of those that won."""
+
+    @_builtins.property
+    def largest_loss(self) -> Global___SampledFigure:
+        """The smallest result of those that lost; negative."""
+
+    @_builtins.property
+    def hold_time(self) -> Global___HoldTime:
+        """How long round trips were held."""
+
+    @_builtins.property
+    def winning_hold_time(self) -> Global___HoldTime:
+        """How long those that won were held."""
+
+    @_builtins.property
+    def losing_hold_time(self) -> Global___HoldTime:
+        """How long those that lost were held."""
+
+    @_builtins.property
+    def long(self) -> Global___Performance:
+        """The plain figures of the long ones."""
+
+    @_builtins.property
+    def short(self) -> Global___Performance:
+        """The plain figures of the short ones."""
+
+    @_builtins.property
+    def longest_winning_streak(self) -> Global___PerformanceStreak:
+        """The longest run of round trips that won."""
+
+    @_builtins.property
+    def longest_losing_streak(self) -> Global___PerformanceStreak:
+        """The longest run of round trips that lost."""
+
+    @_builtins.property
+    def max_drawdown(self) -> Global___SampledFigure:
+        """Deepest fall of the running sum of results below its highest point so far, which starts at 0; never negative."""
+
+    def __init__(
+        self,
+        *,
+        plain: Global___Performance | None = ...,
+        profit_factor: Global___SampledFigure | None = ...,
+        expectancy: Global___SampledFigure | None = ...,
+        average_win: Global___SampledFigure | None = ...,
+        average_loss: Global___SampledFigure | None = ...,
+        largest_win: Global___SampledFigure | None = ...,
+        largest_loss: Global___SampledFigure | None = ...,
+        hold_time: Global___HoldTime | None = ...,
+        winning_hold_time: Global___HoldTime | None = ...,
+        losing_hold_time: Global___HoldTime | None = ...,
+        long: Global___Performance | None = ...,
+        short: Global___Performance | None = ...,
+        longest_winning_streak: Global___PerformanceStreak | None = ...,
+        longest_losing_streak: Global___PerformanceStreak | None = ...,
+        max_drawdown: Global___SampledFigure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["average_loss", b"average_loss", "average_win", b"average_win", "expectancy", b"expectancy", "hold_time", b"hold_time", "largest_loss", b"largest_loss", "largest_win", b"largest_win", "long", b"long", "longest_losing_streak", b"longest_losing_streak", "longest_winning_streak", b"longest_winning_streak", "losing_hold_time", b"losing_hold_time", "max_drawdown", b"max_drawdown", "plain", b"plain", "profit_factor", b"profit_factor", "short", b"short", "winning_hold_time", b"winning_hold_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["average_loss", b"average_loss", "average_win", b"average_win", "expectancy", b"expectancy", "hold_time", b"hold_time", "largest_loss", b"largest_loss", "largest_win", b"largest_win", "long", b"long", "longest_losing_streak", b"longest_losing_streak", "longest_winning_streak", b"longest_winning_streak", "losing_hold_time", b"losing_hold_time", "max_drawdown", b"max_drawdown", "plain", b"plain", "profit_factor", b"profit_factor", "short", b"short", "winning_hold_time", b"winning_hold_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtendedPerformance: _TypeAlias = ExtendedPerformance  # noqa: Y015
+
+@_typing.final
+class PerformanceGroup(_message.Message):
+    """The round trips of a range that have something in common."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DAY_FIELD_NUMBER: _builtins.int
+    INTERVAL_START_AT_FIELD_NUMBER: _builtins.int
+    INTERVAL_END_AT_FIELD_NUMBER: _builtins.int
+    CURRENCIES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What they have in common: `2026-03-02` (of a week its Monday), `2026-03`, `MONDAY`, `09` (the hour), the instrument,
+    the book, `LONG` or `SHORT`, the label's value. Unset: positions without the label.
+    """
+    @_builtins.property
+    def day(self) -> _date_pb2.Date:
+        """Of days, weeks and months: the first day."""
+
+    @_builtins.property
+    def interval_start_at(self) -> _timestamp_pb2.Timestamp:
+        """Of days, weeks and months: when it begins, also where that lies before the range."""
+
+    @_builtins.property
+    def interval_end_at(self) -> _timestamp_pb2.Timestamp:
+        """Of days, weeks and months: the first instant that no longer belongs to it."""
+
+    @_builtins.property
+    def currencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExtendedPerformance]:
+        """One for each settle currency with completed round trips, sorted by name."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str | None = ...,
+        day: _date_pb2.Date | None = ...,
+        interval_start_at: _timestamp_pb2.Timestamp | None = ...,
+        interval_end_at: _timestamp_pb2.Timestamp | None = ...,
+        currencies: _abc.Iterable[Global___ExtendedPerformance] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "day", b"day", "interval_end_at", b"interval_end_at", "interval_start_at", b"interval_start_at", "name", b"name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "currencies", b"currencies", "day", b"day", "interval_end_at", b"interval_end_at", "interval_start_at", b"interval_start_at", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+
+Global___PerformanceGroup: _TypeAlias = PerformanceGroup  # noqa: Y015
+
+@_typing.final
+class EquityPoint(_message.Message):
+    """A point of an equity curve."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLOSED_AT_FIELD_NUMBER: _builtins.int
+    EQUITY_PNL_FIELD_NUMBER: _builtins.int
+    DRAWDOWN_PNL_FIELD_NUMBER: _builtins.int
+    TOTAL_TRADES_FIELD_NUMBER: _builtins.int
+    equity_pnl: _builtins.str
+    """Sum of the results from the beginning of the range up to here."""
+    drawdown_pnl: _builtins.str
+    """How far that lies below the highest point up to here, round trip by round trip; the curve starts at 0."""
+    total_trades: _builtins.int
+    """How many round trips lie up to here."""
+    @_builtins.property
+    def closed_at(self) -> _timestamp_pb2.Timestamp:
+        """When the last round trip up to here closed."""
+
+    def __init__(
+        self,
+        *,
+        closed_at: _timestamp_pb2.Timestamp | None = ...,
+        equity_pnl: _builtins.str = ...,
+        drawdown_pnl: _builtins.str = ...,
+        total_trades: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "drawdown_pnl", b"drawdown_pnl", "equity_pnl", b"equity_pnl", "total_trades", b"total_trades"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EquityPoint: _TypeAlias = EquityPoint  # noqa: Y015
+
+@_typing.final
+class EquityCurve(_message.Message):
+    """The running sum of the results of one settle currency."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTLE_CURRENCY_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    TRADES_PER_POINT_FIELD_NUMBER: _builtins.int
+    settle_currency: _builtins.str
+    """The currency of all money here."""
+    trades_per_point: _builtins.int
+    """Of a curve by round trips: how many lie between one point and the next; the last may have fewer."""
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___EquityPoint]:
+        """Its points, in time order."""
+
+    def __init__(
+        self,
+        *,
+        settle_currency: _builtins.str = ...,
+        points: _abc.Iterable[Global___EquityPoint] | None = ...,
+        trades_per_point: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["points", b"points", "settle_currency", b"settle_currency", "trades_per_point", b"trades_per_point"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EquityCurve: _TypeAlias = EquityCurve  # noqa: Y015

@@ -5,13 +5,16 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.type import date_pb2 as _date_pb2
 from steelyard.v1 import admin_pb2 as _admin_pb2
 from steelyard.v1 import common_pb2 as _common_pb2
 from steelyard.v1 import performance_pb2 as _performance_pb2
+from steelyard.v1 import position_service_pb2 as _position_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -22,6 +25,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _PerformanceChangeCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PerformanceChangeCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PerformanceChangeCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PERFORMANCE_CHANGE_CAUSE_UNSPECIFIED: _PerformanceChangeCause.ValueType  # 0
+    """Not said."""
+    PERFORMANCE_CHANGE_CAUSE_BEGIN: _PerformanceChangeCause.ValueType  # 1
+    """The watch begins."""
+    PERFORMANCE_CHANGE_CAUSE_TRIPS: _PerformanceChangeCause.ValueType  # 2
+    """A round trip closed, or a closed one changed."""
+    PERFORMANCE_CHANGE_CAUSE_NEW_DAY: _PerformanceChangeCause.ValueType  # 3
+    """Another trading day has begun, perhaps another week."""
+
+class PerformanceChangeCause(_PerformanceChangeCause, metaclass=_PerformanceChangeCauseEnumTypeWrapper):
+    """Why figures are told."""
+
+PERFORMANCE_CHANGE_CAUSE_UNSPECIFIED: PerformanceChangeCause.ValueType  # 0
+"""Not said."""
+PERFORMANCE_CHANGE_CAUSE_BEGIN: PerformanceChangeCause.ValueType  # 1
+"""The watch begins."""
+PERFORMANCE_CHANGE_CAUSE_TRIPS: PerformanceChangeCause.ValueType  # 2
+"""A round trip closed, or a closed one changed."""
+PERFORMANCE_CHANGE_CAUSE_NEW_DAY: PerformanceChangeCause.ValueType  # 3
+"""Another trading day has begun, perhaps another week."""
+Global___PerformanceChangeCause: _TypeAlias = PerformanceChangeCause  # noqa: Y015
 
 @_typing.final
 class GetDailyPerformanceRequest(_message.Message):
@@ -36,10 +67,13 @@ class GetDailyPerformanceRequest(_message.Message):
     INSTRUMENT_FIELD_NUMBER: _builtins.int
     MIN_COMMIT_FIELD_NUMBER: _builtins.int
     SETTLE_CURRENCIES_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
     book: _builtins.str
     """Only this book. Default (empty): all."""
     instrument: _builtins.str
     """Only this instrument. Default (empty): all."""
+    basis: _performance_pb2.PerformanceBasis.ValueType
+    """By which result a round trip has won or lost. Default: net."""
     @_builtins.property
     def day(self) -> _date_pb2.Date:
         """The trading day. Default: today, by the day rule."""
@@ -74,10 +108,11 @@ class GetDailyPerformanceRequest(_message.Message):
         instrument: _builtins.str = ...,
         min_commit: _abc.Iterable[_common_pb2.Commit] | None = ...,
         settle_currencies: _abc.Iterable[_builtins.str] | None = ...,
+        basis: _performance_pb2.PerformanceBasis.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_day", b"_day", "_day_rule", b"_day_rule", "day", b"day", "day_rule", b"day_rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_day", b"_day", "_day_rule", b"_day_rule", "accounts", b"accounts", "book", b"book", "day", b"day", "day_rule", b"day_rule", "instrument", b"instrument", "min_commit", b"min_commit", "settle_currencies", b"settle_currencies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_day", b"_day", "_day_rule", b"_day_rule", "accounts", b"accounts", "basis", b"basis", "book", b"book", "day", b"day", "day_rule", b"day_rule", "instrument", b"instrument", "min_commit", b"min_commit", "settle_currencies", b"settle_currencies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__day: _TypeAlias = _typing.Literal["day"]  # noqa: Y015
     _WhichOneofArgType__day: _TypeAlias = _typing.Literal["_day", b"_day"]  # noqa: Y015
@@ -157,10 +192,13 @@ class GetWeeklyPerformanceRequest(_message.Message):
     INSTRUMENT_FIELD_NUMBER: _builtins.int
     MIN_COMMIT_FIELD_NUMBER: _builtins.int
     SETTLE_CURRENCIES_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
     book: _builtins.str
     """Only this book. Default (empty): all."""
     instrument: _builtins.str
     """Only this instrument. Default (empty): all."""
+    basis: _performance_pb2.PerformanceBasis.ValueType
+    """By which result a round trip has won or lost. Default: net."""
     @_builtins.property
     def day(self) -> _date_pb2.Date:
         """Any day of the week. Default: today, by the day rule."""
@@ -195,10 +233,11 @@ class GetWeeklyPerformanceRequest(_message.Message):
         instrument: _builtins.str = ...,
         min_commit: _abc.Iterable[_common_pb2.Commit] | None = ...,
         settle_currencies: _abc.Iterable[_builtins.str] | None = ...,
+        basis: _performance_pb2.PerformanceBasis.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_day", b"_day", "_day_rule", b"_day_rule", "day", b"day", "day_rule", b"day_rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_day", b"_day", "_day_rule", b"_day_rule", "accounts", b"accounts", "book", b"book", "day", b"day", "day_rule", b"day_rule", "instrument", b"instrument", "min_commit", b"min_commit", "settle_currencies", b"settle_currencies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_day", b"_day", "_day_rule", b"_day_rule", "accounts", b"accounts", "basis", b"basis", "book", b"book", "day", b"day", "day_rule", b"day_rule", "instrument", b"instrument", "min_commit", b"min_commit", "settle_currencies", b"settle_currencies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__day: _TypeAlias = _typing.Literal["day"]  # noqa: Y015
     _WhichOneofArgType__day: _TypeAlias = _typing.Literal["_day", b"_day"]  # noqa: Y015
@@ -264,3 +303,366 @@ class GetWeeklyPerformanceResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetWeeklyPerformanceResponse: _TypeAlias = GetWeeklyPerformanceResponse  # noqa: Y015
+
+@_typing.final
+class GetPerformanceRequest(_message.Message):
+    """Asks how any range of time went."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAY_FROM_FIELD_NUMBER: _builtins.int
+    DAY_BEFORE_FIELD_NUMBER: _builtins.int
+    CLOSED_FROM_FIELD_NUMBER: _builtins.int
+    CLOSED_BEFORE_FIELD_NUMBER: _builtins.int
+    DAY_RULE_FIELD_NUMBER: _builtins.int
+    GROUPING_FIELD_NUMBER: _builtins.int
+    LABEL_NAME_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    EQUITY_CURVE_FIELD_NUMBER: _builtins.int
+    ACCOUNTS_FIELD_NUMBER: _builtins.int
+    BOOKS_FIELD_NUMBER: _builtins.int
+    INSTRUMENTS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SETTLE_CURRENCIES_FIELD_NUMBER: _builtins.int
+    MIN_COMMIT_FIELD_NUMBER: _builtins.int
+    grouping: _performance_pb2.PerformanceGrouping.ValueType
+    """What round trips are grouped by. Default: nothing."""
+    label_name: _builtins.str
+    """The name of the label to group by; only with PERFORMANCE_GROUPING_LABEL, where it is required."""
+    basis: _performance_pb2.PerformanceBasis.ValueType
+    """By which result a round trip has won or lost. Default: net."""
+    equity_curve: _performance_pb2.EquityCurvePoints.ValueType
+    """The points of the equity curve. Default: no curve."""
+    @_builtins.property
+    def day_from(self) -> _date_pb2.Date:
+        """The first trading day of the range; with `day_before`, instead of `closed_from` and `closed_before`."""
+
+    @_builtins.property
+    def day_before(self) -> _date_pb2.Date:
+        """The first trading day after it."""
+
+    @_builtins.property
+    def closed_from(self) -> _timestamp_pb2.Timestamp:
+        """Only round trips that closed at or after this; with `closed_before`, instead of days."""
+
+    @_builtins.property
+    def closed_before(self) -> _timestamp_pb2.Timestamp:
+        """Only round trips that closed before this."""
+
+    @_builtins.property
+    def day_rule(self) -> _admin_pb2.DayRule:
+        """How instants are given to days. Default: the account's own rule where exactly one account is named, else calendar
+        days of `America/Chicago`.
+        """
+
+    @_builtins.property
+    def accounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these accounts, at most 1,000. Default: all that the caller may see."""
+
+    @_builtins.property
+    def books(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these books, at most 1,000. Default: all."""
+
+    @_builtins.property
+    def instruments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these instruments, at most 1,000. Default: all."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only positions that have all these labels, each written `name=value`, at most 32. Default: any."""
+
+    @_builtins.property
+    def settle_currencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these currencies, at most 100; each is answered, with zeros where nothing was completed. Default: all that
+        occur.
+        """
+
+    @_builtins.property
+    def min_commit(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Commit]:
+        """The answer is never older than these commits. Default: as new as this replica knows."""
+
+    def __init__(
+        self,
+        *,
+        day_from: _date_pb2.Date | None = ...,
+        day_before: _date_pb2.Date | None = ...,
+        closed_from: _timestamp_pb2.Timestamp | None = ...,
+        closed_before: _timestamp_pb2.Timestamp | None = ...,
+        day_rule: _admin_pb2.DayRule | None = ...,
+        grouping: _performance_pb2.PerformanceGrouping.ValueType = ...,
+        label_name: _builtins.str = ...,
+        basis: _performance_pb2.PerformanceBasis.ValueType = ...,
+        equity_curve: _performance_pb2.EquityCurvePoints.ValueType = ...,
+        accounts: _abc.Iterable[_builtins.str] | None = ...,
+        books: _abc.Iterable[_builtins.str] | None = ...,
+        instruments: _abc.Iterable[_builtins.str] | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        settle_currencies: _abc.Iterable[_builtins.str] | None = ...,
+        min_commit: _abc.Iterable[_common_pb2.Commit] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_closed_before", b"_closed_before", "_closed_from", b"_closed_from", "_day_before", b"_day_before", "_day_from", b"_day_from", "_day_rule", b"_day_rule", "closed_before", b"closed_before", "closed_from", b"closed_from", "day_before", b"day_before", "day_from", b"day_from", "day_rule", b"day_rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_closed_before", b"_closed_before", "_closed_from", b"_closed_from", "_day_before", b"_day_before", "_day_from", b"_day_from", "_day_rule", b"_day_rule", "accounts", b"accounts", "basis", b"basis", "books", b"books", "closed_before", b"closed_before", "closed_from", b"closed_from", "day_before", b"day_before", "day_from", b"day_from", "day_rule", b"day_rule", "equity_curve", b"equity_curve", "grouping", b"grouping", "instruments", b"instruments", "label_name", b"label_name", "labels", b"labels", "min_commit", b"min_commit", "settle_currencies", b"settle_currencies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__closed_before: _TypeAlias = _typing.Literal["closed_before"]  # noqa: Y015
+    _WhichOneofArgType__closed_before: _TypeAlias = _typing.Literal["_closed_before", b"_closed_before"]  # noqa: Y015
+    _WhichOneofReturnType__closed_from: _TypeAlias = _typing.Literal["closed_from"]  # noqa: Y015
+    _WhichOneofArgType__closed_from: _TypeAlias = _typing.Literal["_closed_from", b"_closed_from"]  # noqa: Y015
+    _WhichOneofReturnType__day_before: _TypeAlias = _typing.Literal["day_before"]  # noqa: Y015
+    _WhichOneofArgType__day_before: _TypeAlias = _typing.Literal["_day_before", b"_day_before"]  # noqa: Y015
+    _WhichOneofReturnType__day_from: _TypeAlias = _typing.Literal["day_from"]  # noqa: Y015
+    _WhichOneofArgType__day_from: _TypeAlias = _typing.Literal["_day_from", b"_day_from"]  # noqa: Y015
+    _WhichOneofReturnType__day_rule: _TypeAlias = _typing.Literal["day_rule"]  # noqa: Y015
+    _WhichOneofArgType__day_rule: _TypeAlias = _typing.Literal["_day_rule", b"_day_rule"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__closed_before) -> _WhichOneofReturnType__closed_before | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__closed_from) -> _WhichOneofReturnType__closed_from | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__day_before) -> _WhichOneofReturnType__day_before | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__day_from) -> _WhichOneofReturnType__day_from | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__day_rule) -> _WhichOneofReturnType__day_rule | None: ...
+
+Global___GetPerformanceRequest: _TypeAlias = GetPerformanceRequest  # noqa: Y015
+
+@_typing.final
+class GetPerformanceResponse(_message.Message):
+    """How a range of time went."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    DAY_RULE_FIELD_NUMBER: _builtins.int
+    INTERVAL_START_AT_FIELD_NUMBER: _builtins.int
+    INTERVAL_END_AT_FIELD_NUMBER: _builtins.int
+    CURRENCIES_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    EQUITY_CURVES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader:
+        """As of when."""
+
+    @_builtins.property
+    def day_rule(self) -> _admin_pb2.DayRule:
+        """The rule that was used, with every default filled in."""
+
+    @_builtins.property
+    def interval_start_at(self) -> _timestamp_pb2.Timestamp:
+        """Round trips that closed at or after this count."""
+
+    @_builtins.property
+    def interval_end_at(self) -> _timestamp_pb2.Timestamp:
+        """Round trips that closed before this count."""
+
+    @_builtins.property
+    def currencies(self) -> _containers.RepeatedCompositeFieldContainer[_performance_pb2.ExtendedPerformance]:
+        """The figures of the whole range: one for each settle currency with completed round trips, sorted by name, and for
+        those asked for.
+        """
+
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[_performance_pb2.PerformanceGroup]:
+        """The groups that have completed round trips: in time order, weekdays from Monday on, others sorted by name."""
+
+    @_builtins.property
+    def equity_curves(self) -> _containers.RepeatedCompositeFieldContainer[_performance_pb2.EquityCurve]:
+        """The equity curve of each settle currency with completed round trips, where one was asked for."""
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        day_rule: _admin_pb2.DayRule | None = ...,
+        interval_start_at: _timestamp_pb2.Timestamp | None = ...,
+        interval_end_at: _timestamp_pb2.Timestamp | None = ...,
+        currencies: _abc.Iterable[_performance_pb2.ExtendedPerformance] | None = ...,
+        groups: _abc.Iterable[_performance_pb2.PerformanceGroup] | None = ...,
+        equity_curves: _abc.Iterable[_performance_pb2.EquityCurve] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["day_rule", b"day_rule", "header", b"header", "interval_end_at", b"interval_end_at", "interval_start_at", b"interval_start_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currencies", b"currencies", "day_rule", b"day_rule", "equity_curves", b"equity_curves", "groups", b"groups", "header", b"header", "interval_end_at", b"interval_end_at", "interval_start_at", b"interval_start_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPerformanceResponse: _TypeAlias = GetPerformanceResponse  # noqa: Y015
+
+@_typing.final
+class WatchPerformanceRequest(_message.Message):
+    """Asks to watch today's and this week's figures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNTS_FIELD_NUMBER: _builtins.int
+    BOOK_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_FIELD_NUMBER: _builtins.int
+    DAY_RULE_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    MIN_INTERVAL_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    book: _builtins.str
+    """Only this book. Default (empty): all."""
+    instrument: _builtins.str
+    """Only this instrument. Default (empty): all."""
+    basis: _performance_pb2.PerformanceBasis.ValueType
+    """By which result a round trip has won or lost. Default: net."""
+    @_builtins.property
+    def accounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Whose, 1 to 100."""
+
+    @_builtins.property
+    def day_rule(self) -> _admin_pb2.DayRule:
+        """How instants are given to days. Default: the account's own rule, as it is when the watch begins, where exactly one
+        account is named, else calendar days of `America/Chicago`.
+        """
+
+    @_builtins.property
+    def min_interval(self) -> _duration_pb2.Duration:
+        """The least time between two messages of figures, 100 ms to 60 s. Default: 500 ms."""
+
+    @_builtins.property
+    def heartbeat(self) -> _duration_pb2.Duration:
+        """A heartbeat comes when nothing else did for so long, 1 s to 300 s. Default: 10 s."""
+
+    def __init__(
+        self,
+        *,
+        accounts: _abc.Iterable[_builtins.str] | None = ...,
+        book: _builtins.str = ...,
+        instrument: _builtins.str = ...,
+        day_rule: _admin_pb2.DayRule | None = ...,
+        basis: _performance_pb2.PerformanceBasis.ValueType = ...,
+        min_interval: _duration_pb2.Duration | None = ...,
+        heartbeat: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_day_rule", b"_day_rule", "day_rule", b"day_rule", "heartbeat", b"heartbeat", "min_interval", b"min_interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_day_rule", b"_day_rule", "accounts", b"accounts", "basis", b"basis", "book", b"book", "day_rule", b"day_rule", "heartbeat", b"heartbeat", "instrument", b"instrument", "min_interval", b"min_interval"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__day_rule: _TypeAlias = _typing.Literal["day_rule"]  # noqa: Y015
+    _WhichOneofArgType__day_rule: _TypeAlias = _typing.Literal["_day_rule", b"_day_rule"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__day_rule) -> _WhichOneofReturnType__day_rule | None: ...
+
+Global___WatchPerformanceRequest: _TypeAlias = WatchPerformanceRequest  # noqa: Y015
+
+@_typing.final
+class WatchPerformanceResponse(_message.Message):
+    """One message of a watch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    FIGURES_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    GOING_AWAY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader:
+        """The commits that the figures have seen, and when they were read; of other messages only when they were sent."""
+
+    @_builtins.property
+    def figures(self) -> Global___WatchPerformanceFigures:
+        """The figures, whole."""
+
+    @_builtins.property
+    def heartbeat(self) -> _position_service_pb2.WatchHeartbeat:
+        """Nothing happened for a while."""
+
+    @_builtins.property
+    def going_away(self) -> _position_service_pb2.WatchGoingAway:
+        """This server is leaving; the stream ends OK. Take it up elsewhere."""
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        figures: Global___WatchPerformanceFigures | None = ...,
+        heartbeat: _position_service_pb2.WatchHeartbeat | None = ...,
+        going_away: _position_service_pb2.WatchGoingAway | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "going_away", b"going_away", "header", b"header", "heartbeat", b"heartbeat", "message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "going_away", b"going_away", "header", b"header", "heartbeat", b"heartbeat", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["figures", "heartbeat", "going_away"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___WatchPerformanceResponse: _TypeAlias = WatchPerformanceResponse  # noqa: Y015
+
+@_typing.final
+class WatchPerformanceFigures(_message.Message):
+    """Today's and this week's figures; they replace those told before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAUSE_FIELD_NUMBER: _builtins.int
+    DAY_RULE_FIELD_NUMBER: _builtins.int
+    DAY_FIELD_NUMBER: _builtins.int
+    DAY_START_AT_FIELD_NUMBER: _builtins.int
+    DAY_END_AT_FIELD_NUMBER: _builtins.int
+    DAY_CURRENCIES_FIELD_NUMBER: _builtins.int
+    WEEK_START_DAY_FIELD_NUMBER: _builtins.int
+    WEEK_START_AT_FIELD_NUMBER: _builtins.int
+    WEEK_END_AT_FIELD_NUMBER: _builtins.int
+    WEEK_CURRENCIES_FIELD_NUMBER: _builtins.int
+    cause: Global___PerformanceChangeCause.ValueType
+    """Why they are told."""
+    @_builtins.property
+    def day_rule(self) -> _admin_pb2.DayRule:
+        """The rule that is used, with every default filled in."""
+
+    @_builtins.property
+    def day(self) -> _date_pb2.Date:
+        """Today, by the day rule."""
+
+    @_builtins.property
+    def day_start_at(self) -> _timestamp_pb2.Timestamp:
+        """When today began."""
+
+    @_builtins.property
+    def day_end_at(self) -> _timestamp_pb2.Timestamp:
+        """When it ends."""
+
+    @_builtins.property
+    def day_currencies(self) -> _containers.RepeatedCompositeFieldContainer[_performance_pb2.Performance]:
+        """Today's figures: one for each settle currency with completed round trips, sorted by name."""
+
+    @_builtins.property
+    def week_start_day(self) -> _date_pb2.Date:
+        """The Monday this week begins with."""
+
+    @_builtins.property
+    def week_start_at(self) -> _timestamp_pb2.Timestamp:
+        """When this week began."""
+
+    @_builtins.property
+    def week_end_at(self) -> _timestamp_pb2.Timestamp:
+        """When it ends."""
+
+    @_builtins.property
+    def week_currencies(self) -> _containers.RepeatedCompositeFieldContainer[_performance_pb2.Performance]:
+        """This week's figures, likewise."""
+
+    def __init__(
+        self,
+        *,
+        cause: Global___PerformanceChangeCause.ValueType = ...,
+        day_rule: _admin_pb2.DayRule | None = ...,
+        day: _date_pb2.Date | None = ...,
+        day_start_at: _timestamp_pb2.Timestamp | None = ...,
+        day_end_at: _timestamp_pb2.Timestamp | None = ...,
+        day_currencies: _abc.Iterable[_performance_pb2.Performance] | None = ...,
+        week_start_day: _date_pb2.Date | None = ...,
+        week_start_at: _timestamp_pb2.Timestamp | None = ...,
+        week_end_at: _timestamp_pb2.Timestamp | None = ...,
+        week_currencies: _abc.Iterable[_performance_pb2.Performance] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["day", b"day", "day_end_at", b"day_end_at", "day_rule", b"day_rule", "day_start_at", b"day_start_at", "week_end_at", b"week_end_at", "week_start_at", b"week_start_at", "week_start_day", b"week_start_day"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "day", b"day", "day_currencies", b"day_currencies", "day_end_at", b"day_end_at", "day_rule", b"day_rule", "day_start_at", b"day_start_at", "week_currencies", b"week_currencies", "week_end_at", b"week_end_at", "week_start_at", b"week_start_at", "week_start_day", b"week_start_day"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchPerformanceFigures: _TypeAlias = WatchPerformanceFigures  # noqa: Y015

@@ -45,6 +45,16 @@ class PerformanceServiceStub:
                 request_serializer=steelyard_dot_v1_dot_performance__service__pb2.GetWeeklyPerformanceRequest.SerializeToString,
                 response_deserializer=steelyard_dot_v1_dot_performance__service__pb2.GetWeeklyPerformanceResponse.FromString,
                 _registered_method=True)
+        self.GetPerformance = channel.unary_unary(
+                '/steelyard.v1.PerformanceService/GetPerformance',
+                request_serializer=steelyard_dot_v1_dot_performance__service__pb2.GetPerformanceRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_performance__service__pb2.GetPerformanceResponse.FromString,
+                _registered_method=True)
+        self.WatchPerformance = channel.unary_stream(
+                '/steelyard.v1.PerformanceService/WatchPerformance',
+                request_serializer=steelyard_dot_v1_dot_performance__service__pb2.WatchPerformanceRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_performance__service__pb2.WatchPerformanceResponse.FromString,
+                _registered_method=True)
 
 
 class PerformanceServiceServicer:
@@ -69,6 +79,31 @@ class PerformanceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPerformance(self, request, context):
+        """Any range of time: the extended figures of all of it, grouped if asked for, with an equity curve.
+
+        The range is given in trading days or in instants, and is at most 3,700 days long. At most 1,000 groups are
+        answered; more are refused with INVALID_FIELD at `grouping`: narrow the range or the filters.
+
+        Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchPerformance(self, request, context):
+        """Today's and this week's figures, and again whenever they change: a round trip closes or a closed one is corrected,
+        the trading day or the week ends.
+
+        Every message of figures is whole, so a stream that broke is simply begun anew. Heartbeats come while nothing
+        changes; before a server leaves it says so and the stream ends OK.
+
+        Errors: INVALID_FIELD, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PerformanceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -81,6 +116,16 @@ def add_PerformanceServiceServicer_to_server(servicer, server):
                     servicer.GetWeeklyPerformance,
                     request_deserializer=steelyard_dot_v1_dot_performance__service__pb2.GetWeeklyPerformanceRequest.FromString,
                     response_serializer=steelyard_dot_v1_dot_performance__service__pb2.GetWeeklyPerformanceResponse.SerializeToString,
+            ),
+            'GetPerformance': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPerformance,
+                    request_deserializer=steelyard_dot_v1_dot_performance__service__pb2.GetPerformanceRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_performance__service__pb2.GetPerformanceResponse.SerializeToString,
+            ),
+            'WatchPerformance': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchPerformance,
+                    request_deserializer=steelyard_dot_v1_dot_performance__service__pb2.WatchPerformanceRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_performance__service__pb2.WatchPerformanceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -138,6 +183,60 @@ class PerformanceService:
             '/steelyard.v1.PerformanceService/GetWeeklyPerformance',
             steelyard_dot_v1_dot_performance__service__pb2.GetWeeklyPerformanceRequest.SerializeToString,
             steelyard_dot_v1_dot_performance__service__pb2.GetWeeklyPerformanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPerformance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.v1.PerformanceService/GetPerformance',
+            steelyard_dot_v1_dot_performance__service__pb2.GetPerformanceRequest.SerializeToString,
+            steelyard_dot_v1_dot_performance__service__pb2.GetPerformanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchPerformance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/steelyard.v1.PerformanceService/WatchPerformance',
+            steelyard_dot_v1_dot_performance__service__pb2.WatchPerformanceRequest.SerializeToString,
+            steelyard_dot_v1_dot_performance__service__pb2.WatchPerformanceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,6 +26,23 @@ class PerformanceServiceStub:
 
     Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
     """
+    GetPerformance: _aio.UnaryUnaryMultiCallable[_performance_service_pb2.GetPerformanceRequest, _performance_service_pb2.GetPerformanceResponse]
+    """Any range of time: the extended figures of all of it, grouped if asked for, with an equity curve.
+
+    The range is given in trading days or in instants, and is at most 3,700 days long. At most 1,000 groups are
+    answered; more are refused with INVALID_FIELD at `grouping`: narrow the range or the filters.
+
+    Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+    """
+    WatchPerformance: _aio.UnaryStreamMultiCallable[_performance_service_pb2.WatchPerformanceRequest, _performance_service_pb2.WatchPerformanceResponse]
+    """Today's and this week's figures, and again whenever they change: a round trip closes or a closed one is corrected,
+    the trading day or the week ends.
+
+    Every message of figures is whole, so a stream that broke is simply begun anew. Heartbeats come while nothing
+    changes; before a server leaves it says so and the stream ends OK.
+
+    Errors: INVALID_FIELD, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
+    """
 
 class PerformanceServiceServicer(metaclass=_abc_1.ABCMeta):
     """How trading went: completed round trips, each belonging to the instant it closed."""
@@ -50,6 +67,35 @@ class PerformanceServiceServicer(metaclass=_abc_1.ABCMeta):
         """One trading week, Monday to Monday.
 
         Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def GetPerformance(
+        self,
+        request: _performance_service_pb2.GetPerformanceRequest,
+        context: _aio.ServicerContext[_performance_service_pb2.GetPerformanceRequest, _abc.Awaitable[_performance_service_pb2.GetPerformanceResponse]],
+    ) -> _abc.Awaitable[_performance_service_pb2.GetPerformanceResponse]:
+        """Any range of time: the extended figures of all of it, grouped if asked for, with an equity curve.
+
+        The range is given in trading days or in instants, and is at most 3,700 days long. At most 1,000 groups are
+        answered; more are refused with INVALID_FIELD at `grouping`: narrow the range or the filters.
+
+        Errors: INVALID_FIELD, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def WatchPerformance(
+        self,
+        request: _performance_service_pb2.WatchPerformanceRequest,
+        context: _aio.ServicerContext[_performance_service_pb2.WatchPerformanceRequest, _abc.AsyncIterator[_performance_service_pb2.WatchPerformanceResponse]],
+    ) -> _abc.AsyncIterator[_performance_service_pb2.WatchPerformanceResponse]:
+        """Today's and this week's figures, and again whenever they change: a round trip closes or a closed one is corrected,
+        the trading day or the week ends.
+
+        Every message of figures is whole, so a stream that broke is simply begun anew. Heartbeats come while nothing
+        changes; before a server leaves it says so and the stream ends OK.
+
+        Errors: INVALID_FIELD, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
         """
 
 def add_PerformanceServiceServicer_to_server(servicer: PerformanceServiceServicer, server: _aio.Server) -> None: ...
