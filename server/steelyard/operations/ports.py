@@ -145,6 +145,8 @@ class KeyChange:
     """Id of the parked report where it changes something now, so that it stays an entry for good."""
     effective_reports: frozenset[str] = frozenset()
     """Ids of venue reports that changed something in this fold."""
+    refolded: int | None = None
+    """How many entries were folded again because the past changed; None: entries were only added to the end."""
 
 
 @dataclass(frozen=True, slots=True)

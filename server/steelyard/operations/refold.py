@@ -77,7 +77,7 @@ async def _fold_again(
         start, later = await _plan(book, stored, first=changed[0])
     stops = checkpoints.stop_points(later, after=changed[1]) if changed is not None else frozenset()
     fold = start.fold(rules, stop_at=stops)
-    await _feed(book, fold, key=stored.key, start=start.from_order, inclusive=start.inclusive)
+    count = await _feed(book, fold, key=stored.key, start=start.from_order, inclusive=start.inclusive)
     trips, taken = fold.drain()
     return change_of(
         stored,
@@ -89,6 +89,7 @@ async def _fold_again(
         cause=cause,
         replaces_from=start.replaces_from or BEGINNING,
         drops_checkpoints_from=BEGINNING if changed is None else changed[0],
+        refolded=count if stored.version else None,
     )
 
 
@@ -125,10 +126,14 @@ async def _plan(
 
 async def _feed(
     book: BookTransaction, fold: Fold, *, key: PositionKey, start: OrderKey | None, inclusive: bool
-) -> None:
+) -> int:
+    """How many entries it took, up to the last batch read."""
+    count = 0
     async for batch in book.entries(key, start=start, inclusive=inclusive):
+        count += len(batch)
         if fold.feed(batch):
-            return
+            break
+    return count
 
 
 def change_of(
@@ -142,6 +147,7 @@ def change_of(
     cause: Cause,
     replaces_from: OrderKey | None = None,
     drops_checkpoints_from: OrderKey | None = None,
+    refolded: int | None = None,
 ) -> KeyChange:
     """The change that a finished fold makes of a stored position; the laws are asserted before anything is written."""
     assert_identity(state, rules.instrument)
@@ -165,6 +171,7 @@ def change_of(
         clears_stale=None if stored.stale is None else stored.stale.touch,
         unparks=_unparked(stored, fold),
         effective_reports=frozenset(fold.effective_reports),
+        refolded=refolded,
     )
 
 

@@ -37,6 +37,7 @@ from steelyard.storage.database import Connection, Database
 from steelyard.storage.driver_errors import translated
 from steelyard.storage.entry_records import forget_numbers, read_entry_records, remember_numbers
 from steelyard.storage.ledger import PostgresTransaction
+from steelyard.storage.told import Told
 
 LEASE_S = 8
 
@@ -222,11 +223,14 @@ class PostgresChunkSession:
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[FencedTransaction]:
         """A transaction under the fence; the heads advance as its last statements. Raises `FenceLost`."""
-        async with self._database.write() as connection:
-            await self._check_fence(connection)
-            book = BuildTransaction(connection, self._clock, cause="build", is_publishing=self._is_publishing)
-            yield FencedTransaction(book, self._claim)
-            await book.finish()
+        with Told(self._database.telemetry, cause="build", clock=self._clock) as told:
+            async with self._database.write() as connection:
+                await self._check_fence(connection)
+                book = BuildTransaction(
+                    connection, self._clock, cause="build", is_publishing=self._is_publishing, told=told
+                )
+                yield FencedTransaction(book, self._claim)
+                await book.finish()
 
     async def _check_fence(self, connection: Connection) -> None:
         claim = self._claim

@@ -8,6 +8,7 @@ translate driver errors.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from sqlalchemy import event, make_url
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from steelyard.operations.observing import origin
 from steelyard.storage.driver_errors import translated
+from steelyard.telemetry.store import StoreTelemetry
 
 Connection: TypeAlias = asyncpg.Connection
 """The bare driver connection inside a transaction."""
@@ -39,7 +42,10 @@ class DatabaseLimits:
 class Database:
     """The store's connection pool; one per process."""
 
-    def __init__(self, url: str, limits: DatabaseLimits = DatabaseLimits()) -> None:
+    def __init__(
+        self, url: str, limits: DatabaseLimits = DatabaseLimits(), *, telemetry: StoreTelemetry | None = None
+    ) -> None:
+        self.telemetry = telemetry or StoreTelemetry()
         self.url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         """For parts that need a connection of their own (listeners, the task engine); holds the password."""
         self._limits = limits
@@ -63,18 +69,20 @@ class Database:
             },
         )
         event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
+        if telemetry is not None:
+            event.listen(self.engine.sync_engine, "connect", self._listen)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:
         """One consistent snapshot: REPEATABLE READ, READ ONLY."""
-        with translated():
+        with translated(), self.telemetry.span("sql.read", origin.get().traceparent):
             async with self.bare() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
                 yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Connection]:
         """A READ COMMITTED transaction, committed when the block ends well."""
-        with translated():
+        with translated(), self.telemetry.span("sql.write", origin.get().traceparent):
             async with self.bare() as connection, connection.transaction(isolation="read_committed"):
                 yield connection
 
@@ -89,8 +97,10 @@ class Database:
     @asynccontextmanager
     async def bare(self) -> AsyncIterator[Connection]:
         """A driver connection of the pool without a transaction; the caller begins and ends his own."""
+        begun_s = time.perf_counter()
         with translated():
             async with self.engine.connect() as connection:
+                self.telemetry.pool_waited(time.perf_counter() - begun_s)
                 raw = cast(Any, (await connection.get_raw_connection()).driver_connection)
                 try:
                     yield raw
@@ -103,6 +113,18 @@ class Database:
         """Raises `StoreUnavailable` when the store does not answer."""
         async with self.bare() as connection:
             await connection.fetchval("SELECT 1")
+
+    @property
+    def in_use(self) -> int:
+        """Connections of the pool that somebody holds."""
+        return int(cast(Any, self.engine.pool).checkedout())
+
+    def _listen(self, connection: Any, _record: Any) -> None:
+        connection.driver_connection.add_query_logger(self._statement_ran)
+
+    def _statement_ran(self, ran: Any) -> None:
+        whose = origin.get()
+        self.telemetry.statement_ran(ran.query, took_s=ran.elapsed, origin=(whose.trace_id, whose.traceparent))
 
     async def close(self) -> None:
         """Closes every connection."""

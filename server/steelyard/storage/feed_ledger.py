@@ -21,6 +21,7 @@ from steelyard.storage.bulk import Columns, arrays, insert_rows
 from steelyard.storage.codec import time_text
 from steelyard.storage.database import Database
 from steelyard.storage.ledger import PostgresTransaction
+from steelyard.storage.told import Told
 
 _RECORD: Columns = (
     ("instrument", "text"),
@@ -100,9 +101,15 @@ class PostgresFeedLedger:
     ) -> AsyncIterator[PostgresFeedTransaction]:
         """A READ COMMITTED transaction that advances the heads last, or a REPEATABLE READ snapshot."""
         opened = self._database.read() if is_read_only else self._database.write()
-        async with opened as connection:
-            transaction = PostgresFeedTransaction(
-                connection, self._clock, cause=cause, is_publishing=self._is_publishing, trace_id=trace_id
-            )
-            yield transaction
-            await transaction.finish()
+        with Told(self._database.telemetry, cause=cause, clock=self._clock) as told:
+            async with opened as connection:
+                transaction = PostgresFeedTransaction(
+                    connection,
+                    self._clock,
+                    cause=cause,
+                    is_publishing=self._is_publishing,
+                    trace_id=trace_id,
+                    told=told,
+                )
+                yield transaction
+                await transaction.finish()

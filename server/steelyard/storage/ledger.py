@@ -15,7 +15,7 @@ from steelyard.accounting.fold import Checkpoint
 from steelyard.accounting.instruments import Instrument
 from steelyard.accounting.keys import Account, FillId, InstrumentName, OrderKey, PositionKey
 from steelyard.accounting.lots import Lot
-from steelyard.accounting.position import EMPTY, FoldState
+from steelyard.accounting.position import EMPTY
 from steelyard.accounting.round_trips import RoundTrip
 from steelyard.operations.ports import (
     AccountRules,
@@ -43,6 +43,7 @@ from steelyard.storage.account_log import advance_heads
 from steelyard.storage.bulk import arrays, unnested
 from steelyard.storage.database import Connection, Database
 from steelyard.storage.known_lots import Identity, KnownLots, identity_of
+from steelyard.storage.told import Told
 
 _EVENTS = f"""
 INSERT INTO position_events
@@ -65,6 +66,7 @@ class PostgresTransaction:
         known_lots: KnownLots | None = None,
         is_publishing: bool = False,
         trace_id: str | None = None,
+        told: Told | None = None,
     ) -> None:
         """`is_publishing`: what changes is put into the outbox as well."""
         self._known_lots = known_lots or KnownLots()
@@ -77,7 +79,8 @@ class PostgresTransaction:
         self._cause = cause
         self._touched: set[Account] = set()
         self._events: list[tuple[object, ...]] = []
-        self._before: dict[PositionKey, FoldState] = {}
+        self._before: dict[PositionKey, StoredPosition] = {}
+        self._told = told
 
     async def accounts(self, names: Iterable[Account], *, make: AccountRules | None) -> Mapping[Account, AccountRules]:
         return await instruments.find_accounts(self.connection, names, make=make)
@@ -113,7 +116,7 @@ class PostgresTransaction:
         if unknown:
             lots.update(await round_trips.read_lots(self.connection, unknown))
         found.update({key: positions.with_lots(found[key], lots[key] or ()) for key in held})
-        self._before.update({key: stored.state for key, stored in found.items()})
+        self._before.update(found)
         return found
 
     def entries(
@@ -159,7 +162,10 @@ class PostgresTransaction:
             self._written.append(
                 (change.key, identity_of(change.state, version=change.expected_version + 1), change.state.lots)
             )
-            before = self._before.get(change.key, EMPTY)
+            stored = self._before.get(change.key)
+            before = EMPTY if stored is None else stored.state
+            if self._told is not None:
+                self._told.add(change, stored)
             self._events.append(positions.event_values(change, was_open=bool(before.quantity)))
             self._touched.add(change.key.account)
             if self._outbox is not None:
@@ -220,14 +226,16 @@ class PostgresLedger:
     async def transaction(self, *, cause: str, is_read_only: bool = False) -> AsyncIterator[PostgresTransaction]:
         """A READ COMMITTED transaction that advances the heads last, or a REPEATABLE READ snapshot."""
         opened = self._database.read() if is_read_only else self._database.write()
-        async with opened as connection:
-            transaction = PostgresTransaction(
-                connection,
-                self._clock,
-                cause=cause,
-                known_lots=self._known_lots,
-                is_publishing=self._is_publishing,
-            )
-            yield transaction
-            await transaction.finish()
+        with Told(self._database.telemetry, cause=cause, clock=self._clock) as told:
+            async with opened as connection:
+                transaction = PostgresTransaction(
+                    connection,
+                    self._clock,
+                    cause=cause,
+                    known_lots=self._known_lots,
+                    is_publishing=self._is_publishing,
+                    told=told,
+                )
+                yield transaction
+                await transaction.finish()
         transaction.committed()

@@ -87,7 +87,9 @@ CONFLICTS = _counter("steelyard_conflicts_total", "{write}", "Writes that met a 
 RETRIES = _counter("steelyard_retries_total", "{write}", "Writes committed at a later try, by the tries.", "tries")
 LATE_FILLS = _counter("steelyard_late_fills_total", "{fill}", "Fills put into the past of a position.", "refold")
 REFOLD_ENTRIES = _sizes("steelyard_refold_entries", "{entry}", "Entries folded again for one change.", "cause")
-HEAD_LOCK_WAIT = _times("steelyard_head_lock_seconds", "Wait for and step of the accounts' heads, before COMMIT.")
+HEAD_LOCK_WAIT = _times(
+    "steelyard_head_lock_seconds", "How long the step of the accounts' heads took, waiting for them included."
+)
 DISCREPANCIES = _counter("steelyard_discrepancies_total", "{discrepancy}", "Discrepancies found.", "kind")
 RECONCILED = _counter("steelyard_reconciled_total", "{position}", "Positions compared with their source.", "source")
 MISMATCHES = _counter("steelyard_reconcile_mismatch_total", "{position}", "Positions that did not agree.", "source")
