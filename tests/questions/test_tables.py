@@ -6,6 +6,7 @@ import asyncpg
 from sqlalchemy import Column
 from sqlalchemy.dialects import postgresql
 
+from steelyard.storage import history_tables
 from steelyard.storage.tables import Amount, KeyText, Total, metadata
 
 COLUMNS = """
@@ -17,6 +18,7 @@ FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND N
 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
 ORDER BY c.relname, a.attnum
 """
+assert history_tables.position_snapshots.metadata is metadata
 KEYS = """
 SELECT c.relname AS "table", array_agg(a.attname::text ORDER BY k.place) AS columns
 FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
