@@ -7,7 +7,7 @@ from tests.contract.descriptors import enums, files, messages, methods, services
 
 SERVICES = {
     "AdminService", "BuildService", "FillService", "MarketService", "PerformanceService", "PortfolioService",
-    "PositionService",
+    "PositionService", "SnapshotService",
 }  # fmt: skip
 NOT_MONEY = {"BuildProgress.percent", "BuildProgress.rows_per_second"}
 """The only binary floating point numbers: how far a job is."""
@@ -15,6 +15,7 @@ FLOATS = {FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT}
 FREE_FORM = {"google.protobuf.Any", "google.protobuf.Struct", "google.protobuf.Value"}
 DECIMALS = ("_pnl", "price", "quantity", "exposure", "cost", "fees", "fee", "multiplier", "_rate")
 TIMES = ("_at", "_from", "_before")
+TIMES_BY_OTHER_NAMES = {"Mark.at", "GetPositionAsOfRequest.as_of"}
 every_method = pytest.mark.parametrize("method", methods(), ids=lambda method: method.name)
 
 
@@ -60,7 +61,7 @@ def test_fields_have_the_types_their_names_promise(message: Descriptor) -> None:
         kind = field.message_type.full_name if field.message_type else ""
         assert kind not in FREE_FORM, name
         is_time = kind == "google.protobuf.Timestamp"
-        assert not is_time or field.name.endswith(TIMES) or name == "Mark.at", name
+        assert not is_time or field.name.endswith(TIMES) or name in TIMES_BY_OTHER_NAMES, name
         assert is_time or not field.name.endswith("_at"), name
         if field.name.endswith(DECIMALS) and not field.is_repeated:
             assert field.type == FieldDescriptor.TYPE_STRING, name
