@@ -50,15 +50,15 @@ async def running(database_url: str, amqp_url: str, *, is_publishing: bool = Tru
         await database.close()
 
 
-async def until(holds: Callable[[], Awaitable[bool] | bool], *, what: str) -> None:
+async def until(holds: Callable[[], Awaitable[bool] | bool], *, what: str, timeout_s: float = WAIT_S) -> None:
     """Waits until something holds."""
     loop = asyncio.get_running_loop()
-    end = loop.time() + WAIT_S
+    end = loop.time() + timeout_s
     while True:
         answer = holds()
         if answer if isinstance(answer, bool) else await answer:
             return
-        assert loop.time() < end, f"{what} did not come about within {WAIT_S} s"
+        assert loop.time() < end, f"{what} did not come about within {timeout_s} s"
         await asyncio.sleep(0.02)
 
 
