@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Who may hold positions, and by which rules.
+    """Who may hold positions, and by which rules; and who may call, and for what.
     """
 
     def __init__(self, channel):
@@ -50,10 +50,25 @@ class AdminServiceStub:
                 request_serializer=steelyard_dot_v1_dot_admin__service__pb2.ListAccountsRequest.SerializeToString,
                 response_deserializer=steelyard_dot_v1_dot_admin__service__pb2.ListAccountsResponse.FromString,
                 _registered_method=True)
+        self.CreateApiKey = channel.unary_unary(
+                '/steelyard.v1.AdminService/CreateApiKey',
+                request_serializer=steelyard_dot_v1_dot_admin__service__pb2.CreateApiKeyRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_admin__service__pb2.CreateApiKeyResponse.FromString,
+                _registered_method=True)
+        self.ListApiKeys = channel.unary_unary(
+                '/steelyard.v1.AdminService/ListApiKeys',
+                request_serializer=steelyard_dot_v1_dot_admin__service__pb2.ListApiKeysRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_admin__service__pb2.ListApiKeysResponse.FromString,
+                _registered_method=True)
+        self.RevokeApiKey = channel.unary_unary(
+                '/steelyard.v1.AdminService/RevokeApiKey',
+                request_serializer=steelyard_dot_v1_dot_admin__service__pb2.RevokeApiKeyRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_admin__service__pb2.RevokeApiKeyResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
-    """Who may hold positions, and by which rules.
+    """Who may hold positions, and by which rules; and who may call, and for what.
     """
 
     def UpsertAccount(self, request, context):
@@ -84,6 +99,33 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateApiKey(self, request, context):
+        """Makes an API key. Its secret is in this answer and nowhere else, not in a repeat of it either.
+
+        Errors: INVALID_FIELD, REQUEST_ID_REUSED, KEYS_EXHAUSTED, KEYS_NOT_KEPT, STORE_UNAVAILABLE, INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListApiKeys(self, request, context):
+        """The API keys, by owner and id, also those that were taken back.
+
+        Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, KEYS_NOT_KEPT, STORE_UNAVAILABLE, INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeApiKey(self, request, context):
+        """Takes an API key back: every server refuses it within 30 seconds.
+
+        Errors: INVALID_FIELD, REQUEST_ID_REUSED, NOT_FOUND, KEYS_NOT_KEPT, STORE_UNAVAILABLE, INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -102,6 +144,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=steelyard_dot_v1_dot_admin__service__pb2.ListAccountsRequest.FromString,
                     response_serializer=steelyard_dot_v1_dot_admin__service__pb2.ListAccountsResponse.SerializeToString,
             ),
+            'CreateApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateApiKey,
+                    request_deserializer=steelyard_dot_v1_dot_admin__service__pb2.CreateApiKeyRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_admin__service__pb2.CreateApiKeyResponse.SerializeToString,
+            ),
+            'ListApiKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApiKeys,
+                    request_deserializer=steelyard_dot_v1_dot_admin__service__pb2.ListApiKeysRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_admin__service__pb2.ListApiKeysResponse.SerializeToString,
+            ),
+            'RevokeApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeApiKey,
+                    request_deserializer=steelyard_dot_v1_dot_admin__service__pb2.RevokeApiKeyRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_admin__service__pb2.RevokeApiKeyResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'steelyard.v1.AdminService', rpc_method_handlers)
@@ -111,7 +168,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Who may hold positions, and by which rules.
+    """Who may hold positions, and by which rules; and who may call, and for what.
     """
 
     @staticmethod
@@ -185,6 +242,87 @@ class AdminService:
             '/steelyard.v1.AdminService/ListAccounts',
             steelyard_dot_v1_dot_admin__service__pb2.ListAccountsRequest.SerializeToString,
             steelyard_dot_v1_dot_admin__service__pb2.ListAccountsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.v1.AdminService/CreateApiKey',
+            steelyard_dot_v1_dot_admin__service__pb2.CreateApiKeyRequest.SerializeToString,
+            steelyard_dot_v1_dot_admin__service__pb2.CreateApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListApiKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.v1.AdminService/ListApiKeys',
+            steelyard_dot_v1_dot_admin__service__pb2.ListApiKeysRequest.SerializeToString,
+            steelyard_dot_v1_dot_admin__service__pb2.ListApiKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.v1.AdminService/RevokeApiKey',
+            steelyard_dot_v1_dot_admin__service__pb2.RevokeApiKeyRequest.SerializeToString,
+            steelyard_dot_v1_dot_admin__service__pb2.RevokeApiKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,7 +13,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """Who may hold positions, and by which rules."""
+    """Who may hold positions, and by which rules; and who may call, and for what."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UpsertAccount: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.UpsertAccountRequest, _admin_service_pb2.UpsertAccountResponse]
@@ -32,9 +32,24 @@ class AdminServiceStub:
 
     Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
     """
+    CreateApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateApiKeyRequest, _admin_service_pb2.CreateApiKeyResponse]
+    """Makes an API key. Its secret is in this answer and nowhere else, not in a repeat of it either.
+
+    Errors: INVALID_FIELD, REQUEST_ID_REUSED, KEYS_EXHAUSTED, KEYS_NOT_KEPT, STORE_UNAVAILABLE, INTERNAL
+    """
+    ListApiKeys: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListApiKeysRequest, _admin_service_pb2.ListApiKeysResponse]
+    """The API keys, by owner and id, also those that were taken back.
+
+    Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, KEYS_NOT_KEPT, STORE_UNAVAILABLE, INTERNAL
+    """
+    RevokeApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeApiKeyRequest, _admin_service_pb2.RevokeApiKeyResponse]
+    """Takes an API key back: every server refuses it within 30 seconds.
+
+    Errors: INVALID_FIELD, REQUEST_ID_REUSED, NOT_FOUND, KEYS_NOT_KEPT, STORE_UNAVAILABLE, INTERNAL
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Who may hold positions, and by which rules."""
+    """Who may hold positions, and by which rules; and who may call, and for what."""
 
     @_abc_1.abstractmethod
     def UpsertAccount(
@@ -68,6 +83,39 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """The accounts, by name.
 
         Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, NOT_YET_VISIBLE, STORE_UNAVAILABLE, INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def CreateApiKey(
+        self,
+        request: _admin_service_pb2.CreateApiKeyRequest,
+        context: _aio.ServicerContext[_admin_service_pb2.CreateApiKeyRequest, _abc.Awaitable[_admin_service_pb2.CreateApiKeyResponse]],
+    ) -> _abc.Awaitable[_admin_service_pb2.CreateApiKeyResponse]:
+        """Makes an API key. Its secret is in this answer and nowhere else, not in a repeat of it either.
+
+        Errors: INVALID_FIELD, REQUEST_ID_REUSED, KEYS_EXHAUSTED, KEYS_NOT_KEPT, STORE_UNAVAILABLE, INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def ListApiKeys(
+        self,
+        request: _admin_service_pb2.ListApiKeysRequest,
+        context: _aio.ServicerContext[_admin_service_pb2.ListApiKeysRequest, _abc.Awaitable[_admin_service_pb2.ListApiKeysResponse]],
+    ) -> _abc.Awaitable[_admin_service_pb2.ListApiKeysResponse]:
+        """The API keys, by owner and id, also those that were taken back.
+
+        Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, KEYS_NOT_KEPT, STORE_UNAVAILABLE, INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeApiKey(
+        self,
+        request: _admin_service_pb2.RevokeApiKeyRequest,
+        context: _aio.ServicerContext[_admin_service_pb2.RevokeApiKeyRequest, _abc.Awaitable[_admin_service_pb2.RevokeApiKeyResponse]],
+    ) -> _abc.Awaitable[_admin_service_pb2.RevokeApiKeyResponse]:
+        """Takes an API key back: every server refuses it within 30 seconds.
+
+        Errors: INVALID_FIELD, REQUEST_ID_REUSED, NOT_FOUND, KEYS_NOT_KEPT, STORE_UNAVAILABLE, INTERNAL
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _aio.Server) -> None: ...

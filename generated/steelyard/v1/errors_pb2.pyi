@@ -80,6 +80,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL. A bug of ours; the text is withheld and a trace id given."""
     ERROR_REASON_KEYS_EXHAUSTED: _ErrorReason.ValueType  # 25
     """FAILED_PRECONDITION. The owner has as many live API keys as one may have: take one back first."""
+    ERROR_REASON_KEYS_NOT_KEPT: _ErrorReason.ValueType  # 26
+    """FAILED_PRECONDITION. The service runs without API keys: STEELYARD_KEY_PEPPER is not set."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, or one item of a batch, failed. A failed call carries a google.rpc.Status with exactly one
@@ -146,4 +148,6 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 24
 """INTERNAL. A bug of ours; the text is withheld and a trace id given."""
 ERROR_REASON_KEYS_EXHAUSTED: ErrorReason.ValueType  # 25
 """FAILED_PRECONDITION. The owner has as many live API keys as one may have: take one back first."""
+ERROR_REASON_KEYS_NOT_KEPT: ErrorReason.ValueType  # 26
+"""FAILED_PRECONDITION. The service runs without API keys: STEELYARD_KEY_PEPPER is not set."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -8,15 +8,15 @@ import secrets
 from datetime import UTC, datetime
 
 from steelyard.accounting.keys import Account
+from steelyard.app.access_side import AccessSide
 from steelyard.app.feed_side import FeedSide, feed_rules
-from steelyard.app.live_side import CachedAnswers, LivePrices
+from steelyard.app.live_side import CachedAnswers, LivePrices, Watches
 from steelyard.app.risk_side import RiskSide
 from steelyard.app.settings import Settings
 from steelyard.builds.progress_feed import ProgressFeed
 from steelyard.builds.worker import WorkerSettings, run_worker
 from steelyard.imports.reading import ParsedFiles
 from steelyard.imports.spool import SpoolFolder
-from steelyard.operations.account_tail import AccountTail
 from steelyard.operations.annotate_positions import AnnotatePositions
 from steelyard.operations.apply_marks import ApplyMarks
 from steelyard.operations.build_positions import BuildPositions
@@ -38,7 +38,6 @@ from steelyard.operations.reading import Reading
 from steelyard.operations.record_fills import RecordFills
 from steelyard.operations.report_venue_position import ReportVenuePosition
 from steelyard.operations.roll_back_import import RollBackImport
-from steelyard.operations.watch_positions import WatchPositions
 from steelyard.rpc.admin_servicer import AdminServicer
 from steelyard.rpc.build_servicer import BuildServicer
 from steelyard.rpc.fill_servicer import FillServicer
@@ -54,7 +53,6 @@ from steelyard.storage.annotations import PositionAnnotations
 from steelyard.storage.build_chunks import PostgresChunkWork
 from steelyard.storage.build_sweep import PostgresSweep
 from steelyard.storage.builds import PostgresBuilds
-from steelyard.storage.change_reads import ChangeReads
 from steelyard.storage.database import Database, DatabaseLimits
 from steelyard.storage.event_reads import EventReads
 from steelyard.storage.feed_ledger import PostgresFeedLedger
@@ -85,6 +83,7 @@ class Operations:
         self._jitter = random.random  # noqa: S311 - spreads retries, no secret
         self._record(settings, database, reading=reading)
         self.risk = RiskSide(settings, database, reading=reading, clock=system_clock, jitter=self._jitter)
+        self.access = AccessSide(settings, database, clock=system_clock, jitter=self._jitter)
         self._answer(settings, database, reading=reading)
         self._build(settings, database)
 
@@ -109,9 +108,6 @@ class Operations:
     def _answer(self, settings: Settings, database: Database, *, reading: Reading) -> None:
         """What reads and watches it."""
         stale_after = settings.stale_after
-        changes = ChangeReads(database)
-        self.account_tail = AccountTail(changes)
-        self.watch_positions = WatchPositions(changes, self.account_tail, clock=system_clock)
         self.read_fills = ReadFills(FillReads(database), reading)
         self.prices = LivePrices(settings, database, clock=system_clock)
         self.read_positions = ReadPositions(
@@ -123,16 +119,15 @@ class Operations:
         )
         self.read_trips = ReadTrips(TripReads(database), reading)
         self.read_events = ReadEvents(EventReads(database), reading)
+        portfolio = ReadPortfolio(
+            PortfolioReads(database), reading, clock=system_clock, stale_after=stale_after, limits=self.risk.read
+        )
+        self.fresh_prices = self.prices.fresh(self.read_positions, portfolio)
+        self.watches = Watches(settings, database, portfolio=portfolio, clock=system_clock)
         self.answers = CachedAnswers(
             settings,
             database,
-            portfolio=ReadPortfolio(
-                PortfolioReads(database),
-                reading,
-                clock=system_clock,
-                stale_after=stale_after,
-                limits=self.risk.read,
-            ),
+            portfolio=portfolio,
             performance=ReadPerformance(PerformanceReads(database), reading, clock=system_clock),
             prices=self.prices,
             clock=system_clock,
@@ -157,17 +152,19 @@ class Operations:
     def start(self) -> None:
         """Begins to commit what is recorded and to follow what is watched."""
         self.record_fills.start()
-        self.account_tail.start()
+        self.watches.start()
         self.answers.start()
         self.risk.watch.start()
+        self.access.start()
 
     async def close(self) -> None:
         """Commits what still waits; follows no more."""
         await self.record_fills.close()
         await self.risk.watch.close()
-        await self.account_tail.close()
+        await self.watches.close()
         await self.answers.close()
         await self.prices.close()
+        await self.access.close()
 
 
 def servicers(operations: Operations, tokens: PageTokens) -> Services:
@@ -176,7 +173,8 @@ def servicers(operations: Operations, tokens: PageTokens) -> Services:
         positions=operations.read_positions,
         trips=operations.read_trips,
         events=operations.read_events,
-        watch=operations.watch_positions,
+        fresh=operations.fresh_prices,
+        watch=operations.watches.positions,
         annotate=operations.annotate_positions,
         report=operations.report_venue_position,
         tokens=tokens,
@@ -205,13 +203,17 @@ def servicers(operations: Operations, tokens: PageTokens) -> Services:
         market=MarketServicer(
             instruments=operations.keep_instruments, marks=operations.apply_marks, tokens=tokens, clock=system_clock
         ),
-        admin=AdminServicer(accounts=operations.keep_accounts, tokens=tokens, clock=system_clock),
+        admin=AdminServicer(
+            accounts=operations.keep_accounts, keys=operations.access.keep_keys, tokens=tokens, clock=system_clock
+        ),
     )
 
 
 def _portfolio_servicer(operations: Operations, tokens: PageTokens) -> PortfolioServicer:
     return PortfolioServicer(
         read=operations.answers.portfolio,
+        fresh=operations.fresh_prices,
+        watch=operations.watches.portfolio,
         limits=operations.risk.keep_limits,
         orders=operations.risk.check_order,
         tokens=tokens,
@@ -233,8 +235,10 @@ class Service:
             settings=_server_settings(settings),
             ping=self._database.ping,
             log=log,
+            refusals=self._operations.access.layers(log),
+            credentials=self._operations.access.credentials(log),
         )
-        self.server.on_drain(self._operations.account_tail.say_goodbye)
+        self.server.on_drain(self._operations.watches.say_goodbye)
 
     @property
     def address(self) -> str:
@@ -333,6 +337,7 @@ def _server_settings(settings: Settings) -> ServerSettings:
             concurrent_rpcs=settings.concurrent_rpcs,
         ),
         has_reflection=settings.has_reflection,
+        shares_port=settings.shares_port,
         drain_wait_s=settings.drain_wait_s,
         drain_grace_s=settings.drain_grace_s,
     )

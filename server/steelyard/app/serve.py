@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from steelyard.app.access_side import guard_line
 from steelyard.app.assembly import Service
+from steelyard.app.child_process import end_with_owner
 from steelyard.app.feed_side import broker_line
 from steelyard.app.running import until_stopped
+from steelyard.app.serving_processes import STOP_MARGIN_S, ServingProcesses, drain_max_s
 from steelyard.app.settings import Settings
 from steelyard.app.store import EmbeddedStore, check_revision
+from steelyard.app.token_key import with_token_key
 from steelyard.app.worker_process import WorkerProcess
 from steelyard.telemetry.logs import Log, json_log
 
 Say = Callable[[str], None]
+CONNECTIONS_BESIDE = 10
+"""What a process may hold besides its pool: health, relay, locks."""
+CONNECTIONS_OF_OTHERS = 60
 
 
 @dataclass(slots=True)
@@ -30,20 +36,29 @@ class _Surroundings:
     parts: list[Awaitable[Any]] = field(default_factory=list)
 
 
-async def serve(settings: Settings, *, has_worker: bool | None, say: Say, stop: asyncio.Event) -> bool:
+async def serve(
+    settings: Settings, *, has_worker: bool | None, say: Say, stop: asyncio.Event, is_owned: bool = False
+) -> bool:
     """Serves until `stop` is set, then drains; False when calls had to be cut off.
 
-    `has_worker`: None means one on the embedded database, none on another. Raises what keeps it from serving:
-    `EmbeddedError`, `StoreNotReady`, `OSError`.
+    `has_worker`: None means one on the embedded database, none on another; `is_owned`: one of several processes, which
+    also ends when its owner does. Raises what keeps it from serving: `EmbeddedError`, `StoreNotReady`, `OSError`,
+    `ServerNotStarted`.
     """
     log = json_log(level=settings.log_level)
+    if is_owned:
+        end_with_owner(stop, grace_s=drain_max_s(settings) + STOP_MARGIN_S)
     async with AsyncExitStack() as stack:
         around = await _surroundings(settings, has_worker=has_worker, stack=stack, log=log)
-        service = Service(settings, url=around.url, log=log)
+        settings = with_token_key(settings)
+        serving = Service if settings.processes == 1 else ServingProcesses
+        service = serving(settings, url=around.url, log=log)
         await service.start()
-        say(f"steelyard serves on {service.address}: {reach(settings.host)}, without keys")
+        say(f"steelyard serves on {service.address}: {reach(settings)}, {guard_line(settings)}")
         say(f"  database: {around.database}")
         say(f"  broker: {broker_line(settings)}")
+        if settings.processes > 1:
+            say(f"  processes: {settings.processes}")
         say(f"  worker: {around.worker}")
         try:
             await until_stopped(stop, service.wait(), *around.parts)
@@ -58,7 +73,9 @@ async def _surroundings(
     settings: Settings, *, has_worker: bool | None, stack: AsyncExitStack, log: Log
 ) -> _Surroundings:
     if settings.database_url is None:
-        store = await stack.enter_async_context(EmbeddedStore.open(settings.folder, log=log))
+        store = await stack.enter_async_context(
+            EmbeddedStore.open(settings.folder, log=log, connections=_connections(settings))
+        )
         around = _Surroundings(store.url, f"embedded, kept in {settings.folder}", parts=[store.keep_running()])
     else:
         url = settings.database_url.get_secret_value()
@@ -71,10 +88,11 @@ async def _surroundings(
     return around
 
 
-def reach(host: str) -> str:
-    """Who can get at a server on this host, in words."""
-    try:
-        is_loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        is_loopback = host == "localhost"
-    return "this machine only" if is_loopback else "REACHABLE FROM THE NETWORK"
+def _connections(settings: Settings) -> int:
+    """How many connections the embedded database takes on: the pools of all processes, the worker's, and our own."""
+    return settings.processes * (settings.pool_size + CONNECTIONS_BESIDE) + CONNECTIONS_OF_OTHERS
+
+
+def reach(settings: Settings) -> str:
+    """Who can get at the port, in words."""
+    return "this machine only" if settings.is_on_loopback else "REACHABLE FROM THE NETWORK"

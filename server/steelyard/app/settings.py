@@ -7,6 +7,7 @@ default.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -27,9 +28,11 @@ from steelyard.app.failures import MISUSED, CommandFailed
 from steelyard.operations.feed_ports import DEFAULT_ACCOUNT, DEFAULT_SYMBOLS
 
 PREFIX = "STEELYARD_"
-READ_ELSEWHERE = frozenset({"STEELYARD_PG_BIN", "STEELYARD_ROOT", "STEELYARD_SERVER"})
+READ_ELSEWHERE = frozenset(
+    {"STEELYARD_PG_BIN", "STEELYARD_ROOT", "STEELYARD_SERVER", "STEELYARD_API_KEY", "STEELYARD_TLS_CA"}
+)
 """Names of the same family that are no settings of the service: the programs of the embedded database, the checkout,
-and where the commands find the service."""
+and where the commands find the service and how they are let in."""
 PAGE_TOKEN_KEY_MIN = 16
 AMQP_SCHEMES = ("amqp", "amqps")
 
@@ -111,6 +114,10 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Port = 4800
     """0: a free one."""
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many serve on the port, each on a core of its own; each has its own `pool_size` connections."""
+    shares_port: bool = False
+    """Whether another service may listen on the port too, so that a new one can take over while the old one drains."""
     reflection: bool | None = None
     """Whether clients may ask which services there are; unless said, in development only."""
     concurrent_rpcs: Count = 1_000
@@ -119,7 +126,18 @@ class Settings(BaseSettings):
     drain_wait_s: Annotated[float, Field(ge=0, le=60)] = 0.5
     drain_grace_s: Seconds = 10.0
     page_token_key: Annotated[SecretStr, AfterValidator(_key)] | None = None
-    """One for all replicas; none: a random one for each start."""
+    """One for all replicas; none: one kept with the embedded database, on another a random one for each start."""
+
+    key_pepper: Annotated[SecretStr, AfterValidator(_key)] | None = None
+    """What the digests of API keys are made with, one for all replicas; none: no keys are kept."""
+    api_keys: Literal["required", "off"] | None = None
+    """Whether calls need a key; unless said, where a pepper is set."""
+    tls_certificate: Path | None = None
+    """PEM file of the port's certificate chain, read anew when it changes; none: no TLS."""
+    tls_key: Path | None = None
+    """PEM file of its private key."""
+    tls_client_ca: Path | None = None
+    """PEM file of the authorities whose clients are let in (mTLS); none: clients need no certificate."""
 
     import_file_mib: Count = 1_024
     import_rows: Count = 5_000_000
@@ -184,6 +202,34 @@ class Settings(BaseSettings):
             if missing:
                 raise ValueError("production needs " + " and ".join(PREFIX + name.upper() for name in missing))
         return self
+
+    @model_validator(mode="after")
+    def _is_guarded(self) -> Self:
+        if self.api_keys == "required" and self.key_pepper is None:
+            raise ValueError("calls that need a key need STEELYARD_KEY_PEPPER")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("STEELYARD_TLS_CERTIFICATE and STEELYARD_TLS_KEY go together")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("STEELYARD_TLS_CLIENT_CA needs STEELYARD_TLS_CERTIFICATE")
+        if not self.needs_keys and self.api_keys != "off" and not self.is_on_loopback:
+            raise ValueError(
+                f"STEELYARD_HOST {self.host} can be reached from the network: set STEELYARD_KEY_PEPPER,"
+                " or STEELYARD_API_KEYS=off where something else guards the port"
+            )
+        return self
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether calls need an API key."""
+        return self.key_pepper is not None if self.api_keys is None else self.api_keys == "required"
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether only this machine can get at the port."""
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     @property
     def has_reflection(self) -> bool:
