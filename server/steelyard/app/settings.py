@@ -183,6 +183,20 @@ class Settings(BaseSettings):
     inbox_kept_days: Annotated[int, Field(ge=1, le=3_650)] = 14
     """How long a repeat of a message is known by its id alone; later it is known by what it did."""
 
+    metrics_port: Port | None = None
+    """Where `serve` tells its metrics to Prometheus (`/metrics`); 0: a free port; none: nowhere."""
+    worker_metrics_port: Port | None = None
+    """The same of `work`."""
+    metrics_host: str = "127.0.0.1"
+    otlp_endpoint: str | None = None
+    """http://host:4317 of an OpenTelemetry collector (gRPC): gets traces and metrics; none: no traces are made."""
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The part of calls that is traced, of those whose callers have not decided it."""
+    position_log: Switch = "on"
+    """Whether each new version of a position is a line of the log (at level info)."""
+    slow_query_ms: Annotated[int, Field(ge=1, le=3_600_000)] = 500
+    """Statements that take as long are logged, without their arguments."""
+
     @classmethod
     def settings_customise_sources(
         cls,
