@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from steelyard.accounting.keys import Account
@@ -13,6 +14,7 @@ from steelyard.app.feed_side import FeedSide, feed_rules
 from steelyard.app.live_side import CachedAnswers, LivePrices, Watches
 from steelyard.app.risk_side import RiskSide
 from steelyard.app.settings import Settings
+from steelyard.app.supervision import until_one_ends
 from steelyard.builds.progress_feed import ProgressFeed
 from steelyard.builds.worker import WorkerSettings, run_worker
 from steelyard.imports.reading import ParsedFiles
@@ -38,6 +40,7 @@ from steelyard.operations.reading import Reading
 from steelyard.operations.record_fills import RecordFills
 from steelyard.operations.report_venue_position import ReportVenuePosition
 from steelyard.operations.roll_back_import import RollBackImport
+from steelyard.operations.watch_performance import WatchPerformance
 from steelyard.rpc.admin_servicer import AdminServicer
 from steelyard.rpc.build_servicer import BuildServicer
 from steelyard.rpc.fill_servicer import FillServicer
@@ -132,6 +135,7 @@ class Operations:
             prices=self.prices,
             clock=system_clock,
         )
+        self.watch_performance = WatchPerformance(self.answers.performance, self.watches.account_tail, clock=system_clock)
 
     def _build(self, settings: Settings, database: Database) -> None:
         """What imports files and builds positions."""
@@ -156,6 +160,11 @@ class Operations:
         self.answers.start()
         self.risk.watch.start()
         self.access.start()
+
+    @property
+    def background(self) -> Sequence[asyncio.Task[None] | None]:
+        """What runs as long as the service does: when one of them ends, the process has to."""
+        return (self.record_fills.task, self.risk.watch.task, *self.watches.tasks, *self.access.tasks)
 
     async def close(self) -> None:
         """Commits what still waits; follows no more."""
@@ -199,7 +208,9 @@ def servicers(operations: Operations, tokens: PageTokens) -> Services:
             clock=system_clock,
         ),
         portfolio=_portfolio_servicer(operations, tokens),
-        performance=PerformanceServicer(read=operations.answers.performance),
+        performance=PerformanceServicer(
+            read=operations.answers.performance, watch=operations.watch_performance, clock=system_clock
+        ),
         market=MarketServicer(
             instruments=operations.keep_instruments, marks=operations.apply_marks, tokens=tokens, clock=system_clock
         ),
@@ -226,6 +237,7 @@ class Service:
 
     def __init__(self, settings: Settings, *, url: str, log: Log) -> None:
         """Raises `OSError` when the port cannot be had. Needs a running event loop."""
+        self._log = log
         self._database = Database(url, database_limits(settings))
         self._operations = Operations(settings, self._database)
         jitter = random.random  # noqa: S311 - spreads retries, no secret
@@ -253,19 +265,16 @@ class Service:
 
     async def wait(self) -> None:
         """Runs until the server ends, or one of its background tasks dies, which raises."""
-        watching = self._operations.risk.watch.task
-        assert watching is not None
-        serving = asyncio.create_task(self.server.wait(), name="serving")
         following = asyncio.create_task(self.feeds.wait(), name="following")
+        background = (following, *self._operations.background)
+        serving = asyncio.create_task(self.server.wait(), name="serving")
+        watching = asyncio.create_task(until_one_ends(background, log=self._log), name="watching the background")
         try:
-            await asyncio.wait((serving, watching, following), return_when=asyncio.FIRST_COMPLETED)
-            for part in (watching, following):
-                if part.done() and not part.cancelled():
-                    await part
-            await serving
+            await asyncio.wait((serving, watching), return_when=asyncio.FIRST_COMPLETED)
+            await (serving if serving.done() else watching)
         finally:
-            serving.cancel()
-            following.cancel()
+            for task in (serving, watching, following):
+                task.cancel()
 
     async def stop(self) -> bool:
         """Takes no more calls, ends those under way, commits what was handed in, lets the store go; False when calls

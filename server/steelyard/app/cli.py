@@ -24,6 +24,7 @@ DataOption = Annotated[
     typer.Option("--data", help="Folder of the embedded database.", show_default="~/.steelyard", file_okay=False),
 ]
 
+OwnedOption = Annotated[bool, typer.Option("--owned", hidden=True, help="End when standard input does.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 commands = typer.Typer(
@@ -45,19 +46,23 @@ def serve(
         bool | None,
         typer.Option("--worker/--no-worker", help="Run a worker beside it; unless said, on the embedded database."),
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", help="How many processes serve on the port.", show_default="1")
+    ] = None,
+    owned: OwnedOption = False,
 ) -> None:
     """Serve gRPC. Without STEELYARD_DATABASE_URL: on an embedded PostgreSQL, with a worker beside it."""
     from steelyard.app.serve import serve as run_service
     from steelyard.app.settings import read_settings
 
-    settings = read_settings(host=host, port=port, data_directory=data)
-    _run(lambda stop: run_service(settings, has_worker=worker, say=_say, stop=stop))
+    settings = read_settings(host=host, port=port, data_directory=data, processes=processes)
+    _run(lambda stop: run_service(settings, has_worker=worker, say=_say, stop=stop, is_owned=owned))
 
 
 @commands.command()
 def work(
     data: DataOption = None,
-    owned: Annotated[bool, typer.Option("--owned", hidden=True, help="End when standard input does.")] = False,
+    owned: OwnedOption = False,
 ) -> None:
     """Build positions. A worker on the database of STEELYARD_DATABASE_URL; start as many as you like."""
     from steelyard.app.settings import read_settings

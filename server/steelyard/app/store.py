@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from steelyard.telemetry.logs import Log
 
 WATCH_INTERVAL_S = 0.2
 RESTART_DELAY_S = 1.0
+CONNECTIONS_MIN = 100
 RESTARTS_MAX = 5
 """Starts in a row that may fail before we give up."""
 
@@ -28,18 +29,24 @@ class StoreNotReady(CommandFailed):
 class EmbeddedStore:
     """An embedded PostgreSQL with the newest schema, started again when it dies."""
 
-    def __init__(self, postgres: EmbeddedPostgres, *, folder: Path | None, log: Log) -> None:
+    def __init__(
+        self, postgres: EmbeddedPostgres, *, folder: Path | None, log: Log, pg_settings: Mapping[str, str]
+    ) -> None:
         self._postgres = postgres
+        self._pg_settings = pg_settings
         self._folder = folder
         self._log = log
         self.url = postgres.url
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, folder: Path | None, *, log: Log) -> AsyncIterator[EmbeddedStore]:
+    async def open(
+        cls, folder: Path | None, *, log: Log, connections: int = CONNECTIONS_MIN
+    ) -> AsyncIterator[EmbeddedStore]:
         """Runs on the files in a folder; None: on throwaway ones. Raises `EmbeddedError`."""
-        postgres = await EmbeddedPostgres.start(folder, durable=folder is not None)
-        store = cls(postgres, folder=folder, log=log)
+        pg_settings = {"max_connections": str(max(connections, CONNECTIONS_MIN))}
+        postgres = await EmbeddedPostgres.start(folder, durable=folder is not None, settings=pg_settings)
+        store = cls(postgres, folder=folder, log=log, pg_settings=pg_settings)
         try:
             await asyncio.to_thread(upgrade, store.url)
             yield store
@@ -67,7 +74,7 @@ class EmbeddedStore:
         await self._postgres.stop()
         for attempts_left in reversed(range(RESTARTS_MAX)):
             try:
-                self._postgres = await EmbeddedPostgres.start(self._folder)
+                self._postgres = await EmbeddedPostgres.start(self._folder, settings=self._pg_settings)
                 break
             except EmbeddedError:
                 if not attempts_left:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import sys
 from collections.abc import Coroutine
 from typing import Any
 
@@ -15,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from steelyard.accounting.errors import StoreUnavailable
 from steelyard.app.assembly import Worker
+from steelyard.app.child_process import end_with_owner
 from steelyard.app.settings import Settings
 from steelyard.app.store import check_revision, embedded_url
 from steelyard.telemetry.logs import Log, json_log
@@ -38,7 +38,7 @@ async def work(settings: Settings, *, is_owned: bool, stop: asyncio.Event) -> bo
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD)
     if is_owned:
-        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _end_with_owner, stop)
+        end_with_owner(stop, grace_s=2 * STOP_GRACE_S)
     async with embedded_url(settings) as url:
         await check_revision(url)
         log.info("worker_started", pid=os.getpid())
@@ -72,9 +72,3 @@ async def _run_within(run: Coroutine[Any, Any, None], *, stop: asyncio.Event) ->
         await asyncio.wait((running, stopping))
     if not running.cancelled():
         running.result()
-
-
-def _end_with_owner(stop: asyncio.Event) -> None:
-    if not os.read(sys.stdin.fileno(), 1):
-        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-        stop.set()

@@ -151,11 +151,12 @@ class AccountTail:
         self._store = store
         self._interval_s = interval_s
         self._followed: dict[Account, _Followed] = {}
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+        """Runs until `close`; when it ends by itself, the process has to end with what it raises."""
 
     def start(self) -> None:
         """Begins to follow."""
-        self._task = asyncio.create_task(self._run(), name="account_tail")
+        self.task = asyncio.create_task(self._run(), name="account_tail")
 
     def say_goodbye(self) -> None:
         """Tells every watcher that the service goes; their streams end."""
@@ -167,9 +168,9 @@ class AccountTail:
     async def close(self) -> None:
         """Follows no more."""
         self.say_goodbye()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
 
     async def subscribe(self, account: Account, subscription: Subscription) -> Place:
         """Feeds a subscription from here on; gives the place behind which everything will be offered."""

@@ -48,19 +48,22 @@ class FillWriter:
         self._commit = commit
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._round: Sequence[_Waiting] = ()
         self._is_closing = False
+        self.task: asyncio.Task[None] | None = None
+        """Runs until `close`; when it ends by itself, the process has to end with what it raises."""
 
     def start(self) -> None:
         """Begins to commit what is submitted."""
-        self._task = asyncio.create_task(self._run(), name="fill_writer")
+        self.task = asyncio.create_task(self._run(), name="fill_writer")
 
     async def close(self) -> None:
         """Commits what still waits, then ends."""
         self._is_closing = True
         self._arrived.set()
-        if self._task is not None:
-            await self._task
+        if self.task is not None:
+            # One that died has told its supervisor of it.
+            await asyncio.gather(self.task, return_exceptions=True)
 
     async def submit(self, fills: Sequence[Fill], *, caller: str) -> list[Result]:
         """Records fills and waits until they are committed. Raises `QueueFull` when too many wait already."""
@@ -76,6 +79,16 @@ class FillWriter:
         return [await item.answer for item in waiting]
 
     async def _run(self) -> None:
+        try:
+            await self._commit_rounds()
+        finally:
+            # Whoever still waits now would wait for ever: what became of his fill is not known.
+            self._is_closing = True
+            left = [*self._round, *self._queue]
+            self._queue.clear()
+            _answer(left, [StoreUnavailable("the fill writer has ended")] * len(left))
+
+    async def _commit_rounds(self) -> None:
         while True:
             await self._arrived.wait()
             if not self._queue:
@@ -83,9 +96,9 @@ class FillWriter:
                     return
                 self._arrived.clear()
                 continue
-            items = self._next_round()
-            _work_for(items)
-            await self._settle(items)
+            self._round = self._next_round()
+            _work_for(self._round)
+            await self._settle(self._round)
 
     def _next_round(self) -> list[_Waiting]:
         """What is committed next: in order of arrival, no caller more than his share while others wait."""

@@ -92,6 +92,11 @@ class RecordFills:
         self._new_accounts = new_accounts
         self._writer = FillWriter(self._commit_plain)
 
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """The writer's, once it has been started; when it ends by itself, the process has to end."""
+        return self._writer.task
+
     def start(self) -> None:
         """Begins to commit what is recorded."""
         self._writer.start()
