@@ -93,6 +93,7 @@ def _pattern(text: str) -> str:
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
+Switch = Literal["on", "off"]
 
 
 class Settings(BaseSettings):
@@ -184,7 +185,8 @@ class Settings(BaseSettings):
     """How long a repeat of a message is known by its id alone; later it is known by what it did."""
 
     metrics_port: Port | None = None
-    """Where `serve` tells its metrics to Prometheus (`/metrics`); 0: a free port; none: nowhere."""
+    """Where `serve` tells its metrics to Prometheus (`/metrics`); 0: a free port; none: nowhere. Of several processes
+    each takes the next port that is free."""
     worker_metrics_port: Port | None = None
     """The same of `work`."""
     metrics_host: str = "127.0.0.1"
