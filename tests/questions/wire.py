@@ -13,10 +13,15 @@ from steelyard.operations.annotate_positions import AnnotatePositions
 from steelyard.operations.check_order import CheckOrder
 from steelyard.operations.day_results import DayResults
 from steelyard.operations.feed_ports import FeedRules
+from steelyard.operations.fresh_prices import FreshPrices
 from steelyard.operations.keep_limits import KeepLimits
+from steelyard.operations.mark_tail import MarkTail
+from steelyard.operations.portfolio_feeds import PortfolioFeeds
 from steelyard.operations.read_portfolio import PortfolioAnswers
 from steelyard.operations.report_venue_position import ReportVenuePosition
+from steelyard.operations.refresh_marks import NoPriceSource, RefreshMarks
 from steelyard.operations.risk import ReadRisk, RiskTerms
+from steelyard.operations.watch_portfolio import WatchPortfolio
 from steelyard.operations.watch_positions import WatchPositions
 from steelyard.rpc.admin_servicer import AdminServicer
 from steelyard.rpc.market_servicer import MarketServicer
@@ -29,7 +34,9 @@ from steelyard.rpc.status import DETAILS_TRAILER
 from steelyard.storage.annotations import PositionAnnotations
 from steelyard.storage.change_reads import ChangeReads
 from steelyard.storage.feed_ledger import PostgresFeedLedger
+from steelyard.storage.heads import HeadReads
 from steelyard.storage.limits import LimitRecords
+from steelyard.storage.marks import MarkTable
 from steelyard.telemetry.logs import json_log
 from steelyard.v1 import (
     admin_service_pb2_grpc,
@@ -64,12 +71,21 @@ class Wire:
         self.admin = admin_service_pb2_grpc.AdminServiceStub(channel)
 
 
+def fresh_prices(book: Book) -> FreshPrices:
+    """Answers at fresh prices, where nobody is asked for any."""
+    prices = RefreshMarks(NoPriceSource(), MarkTable(book.database), clock=book.clock)
+    return FreshPrices(prices, positions=book.positions, portfolio=book.portfolio)
+
+
 def portfolio_servicer(book: Book, *, read: PortfolioAnswers, tokens: PageTokens | None = None) -> PortfolioServicer:
     """The servicer of portfolios and limits."""
     limits, terms = LimitRecords(book.database, book.clock), RiskTerms(DayResults(), book.clock)
     risk = ReadRisk(limits, book.reading, terms=terms)
+    feeds = PortfolioFeeds(book.portfolio, HeadReads(book.database), marks=MarkTail(MarkTable(book.database)))
     return PortfolioServicer(
         read=read,
+        fresh=fresh_prices(book),
+        watch=WatchPortfolio(feeds, ChangeReads(book.database), clock=book.clock),
         limits=KeepLimits(limits, book.reading, risk=risk, jitter=lambda: 0.5),
         orders=CheckOrder(limits, book.reading, terms=terms),
         tokens=tokens or PageTokens(TOKEN_KEY),
@@ -86,7 +102,10 @@ def services(book: Book) -> Services:
             positions=book.positions,
             trips=book.trips,
             events=book.events,
-            watch=WatchPositions(changes, AccountTail(changes), clock=book.clock),
+            fresh=fresh_prices(book),
+            watch=WatchPositions(
+                changes, AccountTail(changes), marks=MarkTail(MarkTable(book.database)), clock=book.clock
+            ),
             annotate=AnnotatePositions(PositionAnnotations(book.database), jitter=lambda: 0.5),
             report=ReportVenuePosition(
                 PostgresFeedLedger(book.database, book.clock),

@@ -11,6 +11,7 @@ from steelyard.accounting import keys
 from steelyard.accounting.errors import ResumeTokenExpired
 from steelyard.operations import account_tail
 from steelyard.operations.account_tail import AccountTail
+from steelyard.operations.mark_tail import MarkTail
 from steelyard.operations.watch_positions import (
     ChangeKind,
     MessageKind,
@@ -21,6 +22,7 @@ from steelyard.operations.watch_positions import (
     WatchRequest,
 )
 from steelyard.storage.change_reads import ChangeReads
+from steelyard.storage.marks import MarkTable
 from tests.recording.desk import NOW, Desk, key_of, make_fill
 
 ACCOUNT = keys.Account("desk")
@@ -33,7 +35,8 @@ class Watching:
     def __init__(self, desk: Desk) -> None:
         self.store = ChangeReads(desk.database)
         self.tail = AccountTail(self.store, interval_s=0.01)
-        self.positions = WatchPositions(self.store, self.tail, clock=lambda: NOW)
+        marks = MarkTail(MarkTable(desk.database), interval_s=0.01)
+        self.positions = WatchPositions(self.store, self.tail, marks=marks, clock=lambda: NOW)
 
 
 @pytest.fixture

@@ -1,14 +1,15 @@
-"""Following a build to its end with a progress bar."""
+"""Following a build to its end with a progress bar, and a portfolio for as long as one likes."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from steelyard.cli.session import aside, json_line
-from steelyard.client import Build, BuildState, Steelyard
+from steelyard.cli import tables
+from steelyard.cli.session import aside, json_line, screen
+from steelyard.client import Build, BuildState, Portfolio, Steelyard
 
 ENDED_WELL = {BuildState.SUCCEEDED}
 
@@ -38,6 +39,19 @@ async def follow(steelyard: Steelyard, build_id: str, *, as_json: bool = False) 
                     key=f"{key.account} {key.instrument}" if key else "",
                 )
     return build
+
+
+async def watch_portfolio(
+    steelyard: Steelyard, accounts: Sequence[str] | None, *, instruments: Sequence[str] | None, as_json: bool
+) -> None:
+    """The figures of a portfolio whenever they change: a table each time, or one JSON line."""
+    async with aclosing(steelyard.watch_portfolio(accounts or (), instruments=instruments or ())) as changes:
+        async for change in changes:
+            if as_json:
+                print(json_line(change), flush=True)
+            else:
+                told = Portfolio(currencies=change.currencies, positions=(), positions_truncated=False)
+                screen.print(tables.portfolio_view(told))
 
 
 def has_failed(build: Build) -> bool:

@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from steelyard.cli import tables
+from steelyard.cli.following import watch_portfolio
 from steelyard.cli.session import SERVER_DEFAULT, JsonOption, ServerOption, ask, fail, tell
 from steelyard.client import (
     Account,
@@ -110,10 +111,16 @@ def portfolio(
         list[str] | None, typer.Option("--instrument", "-i", help="Only this instrument; may be repeated.")
     ] = None,
     with_positions: Annotated[bool, typer.Option("--positions", help="The open positions too.")] = False,
+    is_watching: Annotated[bool, typer.Option("--watch", help="Again whenever they change, until Ctrl-C.")] = False,
     server: ServerOption = SERVER_DEFAULT,
     as_json: JsonOption = False,
 ) -> None:
     """Exposure, profit and loss, per settle currency."""
+    if is_watching:
+        if with_positions:
+            fail("--watch and --positions exclude each other")
+        ask(server, lambda steelyard: watch_portfolio(steelyard, account, instruments=instrument, as_json=as_json))
+        return
     found = ask(
         server,
         lambda steelyard: steelyard.get_portfolio(

@@ -61,6 +61,7 @@ from steelyard.client.market_calls import (
     InstrumentChange,
     MarksReport,
 )
+from steelyard.client.portfolio_watch import PortfolioChange, PortfolioChangeCause
 from steelyard.client.position_calls import (
     Annotated,
     PositionsFound,
@@ -243,6 +244,8 @@ __all__ = [
     "Performance",
     "PeriodSealed",
     "Portfolio",
+    "PortfolioChange",
+    "PortfolioChangeCause",
     "PortfolioGroup",
     "Position",
     "PositionAnnotations",

@@ -12,6 +12,7 @@ from steelyard.client.build_calls import BuildCalls
 from steelyard.client.fill_calls import FillCalls
 from steelyard.client.fill_stream import FillStreamCalls
 from steelyard.client.market_calls import AdminCalls, MarketCalls
+from steelyard.client.portfolio_watch import PortfolioWatchCalls
 from steelyard.client.position_calls import PositionCalls
 from steelyard.client.report_calls import PerformanceCalls, PortfolioCalls
 from steelyard.client.risk_calls import RiskCalls
@@ -38,6 +39,7 @@ class Steelyard(
     FillStreamCalls,
     PositionCalls,
     WatchCalls,
+    PortfolioWatchCalls,
     PortfolioCalls,
     RiskCalls,
     BuildCalls,

@@ -87,10 +87,18 @@ class PositionCalls(Caller):
         leg: Leg | None = None,
         view: PositionView = PositionView.FULL,
         min_commit: Commits | None = None,
+        require_fresh_prices: bool = False,
     ) -> Position:
-        """One position. Raises `NotFound` where its key never had an entry."""
+        """One position. Raises `NotFound` where its key never had an entry.
+
+        With `require_fresh_prices` the price source is waited for, else `PricesNotFresh` is raised.
+        """
         request = position_service_pb2.GetPositionRequest(
-            account=account, book=book, instrument=instrument, min_commit=self._since([account], min_commit)
+            account=account,
+            book=book,
+            instrument=instrument,
+            min_commit=self._since([account], min_commit),
+            require_fresh_prices=require_fresh_prices,
         )
         set_word(request, "leg", word=leg)
         set_word(request, "view", word=view)
@@ -143,12 +151,14 @@ class PositionCalls(Caller):
         *,
         view: PositionView = PositionView.BASIC,
         min_commit: Commits | None = None,
+        require_fresh_prices: bool = False,
     ) -> PositionsFound:
         """Up to 1,000 positions of one snapshot, in the order of the keys."""
         wanted = tuple(keys)
         request = position_service_pb2.BatchGetPositionsRequest(
             keys=[message_of(common_pb2.PositionKey, key) for key in wanted],
             min_commit=self._since({key.account for key in wanted}, min_commit),
+            require_fresh_prices=require_fresh_prices,
         )
         set_word(request, "view", word=view)
         return record_of(PositionsFound, await self._ask(self._positions.BatchGetPositions, request))

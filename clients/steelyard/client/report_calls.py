@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cached_property
 
+from google.protobuf.duration_pb2 import Duration
 from google.type.date_pb2 import Date
 
 from steelyard.client.caller import Caller, Commits
@@ -68,8 +69,14 @@ class PortfolioCalls(Caller):
         settle_currencies: Iterable[str] = (),
         include_positions: bool = False,
         min_commit: Commits | None = None,
+        max_staleness: timedelta | None = None,
+        require_fresh_prices: bool = False,
     ) -> Portfolio:
-        """Exposure, value, profit and loss, counts, per settle currency; zeros in one asked for that does not occur."""
+        """Exposure, value, profit and loss, counts, per settle currency; zeros in one asked for that does not occur.
+
+        With `max_staleness` the last figures known, up to that age, when the store is away; with `require_fresh_prices`
+        the price source is waited for, else `PricesNotFresh` is raised.
+        """
         names = tuple(accounts)
         request = portfolio_service_pb2.GetPortfolioRequest(
             accounts=names,
@@ -77,6 +84,8 @@ class PortfolioCalls(Caller):
             settle_currencies=settle_currencies,
             include_positions=include_positions,
             min_commit=self._since(names, min_commit),
+            max_staleness=_duration(max_staleness),
+            require_fresh_prices=require_fresh_prices,
         )
         return record_of(Portfolio, await self._ask(self._portfolio.GetPortfolio, request))
 
@@ -87,14 +96,18 @@ class PortfolioCalls(Caller):
         instruments: Iterable[str] = (),
         settle_currencies: Iterable[str] = (),
         min_commit: Commits | None = None,
+        max_staleness: timedelta | None = None,
+        require_fresh_prices: bool = False,
     ) -> tuple[CurrencyExposure, ...]:
-        """The exposure alone, per settle currency."""
+        """The exposure alone, per settle currency; both options as in `get_portfolio`."""
         names = tuple(accounts)
         request = portfolio_service_pb2.GetExposureRequest(
             accounts=names,
             instruments=instruments,
             settle_currencies=settle_currencies,
             min_commit=self._since(names, min_commit),
+            max_staleness=_duration(max_staleness),
+            require_fresh_prices=require_fresh_prices,
         )
         answer = await self._ask(self._portfolio.GetExposure, request)
         return tuple(record_of(CurrencyExposure, currency) for currency in answer.currencies)
@@ -106,14 +119,18 @@ class PortfolioCalls(Caller):
         instruments: Iterable[str] = (),
         settle_currencies: Iterable[str] = (),
         min_commit: Commits | None = None,
+        max_staleness: timedelta | None = None,
+        require_fresh_prices: bool = False,
     ) -> tuple[CurrencyPnl, ...]:
-        """The profit and loss alone, per settle currency."""
+        """The profit and loss alone, per settle currency; both options as in `get_portfolio`."""
         names = tuple(accounts)
         request = portfolio_service_pb2.GetPnlRequest(
             accounts=names,
             instruments=instruments,
             settle_currencies=settle_currencies,
             min_commit=self._since(names, min_commit),
+            max_staleness=_duration(max_staleness),
+            require_fresh_prices=require_fresh_prices,
         )
         answer = await self._ask(self._portfolio.GetPnl, request)
         return tuple(record_of(CurrencyPnl, currency) for currency in answer.currencies)
@@ -177,3 +194,11 @@ def _date(day: date | None) -> Date | None:
 
 def _rule(rule: DayRule | None) -> admin_pb2.DayRule | None:
     return None if rule is None else message_of(admin_pb2.DayRule, rule)
+
+
+def _duration(value: timedelta | None) -> Duration | None:
+    if value is None:
+        return None
+    duration = Duration()
+    duration.FromTimedelta(value)
+    return duration

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from steelyard.accounting.errors import StoreUnavailable
 from steelyard.accounting.keys import InstrumentName
 from steelyard.app.settings import Settings
 from steelyard.cache.redis_cache import RedisCache
+from steelyard.operations.account_tail import AccountTail
 from steelyard.operations.cached_reads import CachedPerformance, CachedPortfolio
 from steelyard.operations.caching import NoCache
+from steelyard.operations.fresh_prices import FreshPrices
+from steelyard.operations.last_known import LastKnownPortfolio
+from steelyard.operations.mark_tail import MarkTail
 from steelyard.operations.newest_heads import NewestHeads
+from steelyard.operations.portfolio_feeds import PortfolioFeeds
 from steelyard.operations.ports import Clock
 from steelyard.operations.read_performance import PerformanceAnswers, ReadPerformance
 from steelyard.operations.read_portfolio import PortfolioAnswers, ReadPortfolio
+from steelyard.operations.read_positions import ReadPositions
 from steelyard.operations.refresh_marks import RefreshMarks
+from steelyard.operations.watch_portfolio import WatchPortfolio
+from steelyard.operations.watch_positions import WatchPositions
 from steelyard.prices.sources import PriceSourceSettings, price_source
 from steelyard.storage.change_reads import ChangeReads
 from steelyard.storage.database import Database
@@ -42,10 +50,50 @@ class LivePrices:
         """Told of instruments held at a stale price; returns at once."""
         return self._refresh.met
 
+    def fresh(self, positions: ReadPositions, portfolio: ReadPortfolio) -> FreshPrices:
+        """Answers at fresh prices only, for who demands them."""
+        return FreshPrices(self._refresh, positions=positions, portfolio=portfolio)
+
     async def close(self) -> None:
         """Ends refreshes under way and gives up connections."""
         await self._refresh.close()
         await self._source.close()
+
+
+class Watches:
+    """Everything that is watched, from one tail of the log and one of the prices."""
+
+    def __init__(self, settings: Settings, database: Database, *, portfolio: ReadPortfolio, clock: Clock) -> None:
+        changes = ChangeReads(database)
+        self._accounts = AccountTail(changes)
+        self._marks = MarkTail(MarkTable(database))
+        self._feeds = PortfolioFeeds(portfolio, HeadReads(database), marks=self._marks)
+        self.positions = WatchPositions(
+            changes, self._accounts, marks=self._marks, clock=clock, stale_after=settings.stale_after
+        )
+        self.portfolio = WatchPortfolio(self._feeds, changes, clock=clock)
+
+    def start(self) -> None:
+        """Begins to follow what is watched."""
+        self._accounts.start()
+        self._marks.start()
+        self._feeds.start()
+
+    @property
+    def tasks(self) -> Sequence[asyncio.Task[None] | None]:
+        """What follows; each runs as long as the service."""
+        return (self._accounts.task, self._marks.task, self._feeds.task)
+
+    def say_goodbye(self) -> None:
+        """Tells every watcher that the service goes; their streams end."""
+        self._accounts.say_goodbye()
+        self._feeds.say_goodbye()
+
+    async def close(self) -> None:
+        """Follows no more."""
+        await self._accounts.close()
+        await self._feeds.close()
+        await self._marks.close()
 
 
 class CachedAnswers:
@@ -61,7 +109,7 @@ class CachedAnswers:
         prices: LivePrices,
         clock: Clock,
     ) -> None:
-        self.portfolio: PortfolioAnswers = portfolio
+        self.portfolio: PortfolioAnswers = LastKnownPortfolio(portfolio, clock=clock)
         self.performance: PerformanceAnswers = performance
         self._heads = HeadReads(database)
         self._redis: RedisCache | None = None

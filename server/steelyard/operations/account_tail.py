@@ -107,6 +107,11 @@ class Subscription:
             self._latest[event.key] = Change(event, was_open if known is None else known.was_open)
         self._arrived.set()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything offered has been taken."""
+        return not self._latest and not self._queue
+
     def wake(self) -> None:
         """Makes a waiting watcher look."""
         self._arrived.set()
@@ -188,6 +193,11 @@ class AccountTail:
             followed.subscriptions.discard(subscription)
             if not followed.subscriptions:
                 del self._followed[account]
+
+    def place(self, account: Account) -> Place:
+        """Everything up to here has been offered to the subscriptions of a followed account."""
+        followed = self._followed.get(account)
+        return Place(0) if followed is None else followed.place
 
     async def catch_up(self, account: Account, subscription: Subscription, *, after: Place, until: Place) -> None:
         """Offers what lies between two places of the log, for a watcher who comes back."""

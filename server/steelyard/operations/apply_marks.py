@@ -1,7 +1,8 @@
 """Takes prices as they come and tells the latest ones.
 
-The newer price time of an instrument wins, whatever the order of arrival; marks never touch a position. While one lot
-of prices is being written, those that arrive are conflated: only the newest of each instrument is written next.
+The newer price time of an instrument wins, whatever the order of arrival; marks never touch a position. A stream writes
+at most ten times a second; prices that arrive meanwhile are conflated: only the newest of each instrument is written
+next. So however many come, what waits is at most one price of each instrument, and so is what is written at a time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from steelyard.accounting.marks import STALE_AFTER, Mark, MarkState, check_mark,
 from steelyard.operations.ports import Clock
 from steelyard.operations.reading import Cursor, Page
 
+WRITE_INTERVAL_S = 0.1
+"""The least time between two writes of one stream."""
 REJECTIONS_TOLD_MAX = 100
 """Refused prices that an answer names."""
 
@@ -111,8 +114,9 @@ class ApplyMarks:
                     await writing
                     writing = None
                 if writing is None:
-                    writing = asyncio.create_task(intake.write(), name="write_marks")
+                    writing = asyncio.create_task(intake.write_on(), name="write_marks")
         finally:
+            intake.end()
             if writing is not None:
                 await writing
             await intake.write()
@@ -139,6 +143,7 @@ class _Intake:
         self._clock = clock
         self._known: dict[InstrumentName, Instrument] = {}
         self._waiting: dict[InstrumentName, Mark] = {}
+        self._ended = asyncio.Event()
 
     async def take(self, message: Sequence[Reported]) -> None:
         """Checks prices and keeps the newest of each instrument waiting."""
@@ -168,6 +173,20 @@ class _Intake:
             if mark.at <= waiting.at:
                 return
         self._waiting[name] = mark
+
+    def end(self) -> None:
+        """No more prices come: what waits need not wait for its turn."""
+        self._ended.set()
+
+    async def write_on(self) -> None:
+        """Writes what waits, and what has come by the next turn, until nothing has."""
+        while self._waiting and not self._ended.is_set():
+            await self.write()
+            try:
+                async with asyncio.timeout(WRITE_INTERVAL_S):
+                    await self._ended.wait()
+            except TimeoutError:
+                pass
 
     async def write(self) -> None:
         """Writes what waits."""

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Generic, TypeVar
 
 from steelyard.accounting.errors import NotYetVisible, StoreUnavailable
-from steelyard.operations.caching import Cache, Form, Question, heads_of, is_behind
+from steelyard.operations.caching import Cache, Form, Question, heads_of, is_behind, patiently
 from steelyard.operations.newest_heads import NewestHeads
 from steelyard.operations.ports import Clock
 from steelyard.operations.reading import AS_IT_IS, Answer, Freshness, Heads, ServedFrom
@@ -146,7 +146,8 @@ class CachedAnswers(Generic[T]):
         raises.
         """
         try:
-            return await self._answer(question, read=read, freshness=freshness)
+            answering = self._answer(question, read=read, freshness=freshness)
+            return await patiently(answering, max_staleness=max_staleness, freshness=freshness)
         except StoreUnavailable:
             known = None if max_staleness is None else await self._last_known(question, max_staleness)
             if known is None or is_behind(heads_of(known), freshness.min_commit):

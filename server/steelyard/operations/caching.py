@@ -7,16 +7,22 @@ safety net, and what bounds how long a price goes unnoticed, since marks are no 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol, TypeVar
 
+from steelyard.accounting.errors import StoreUnavailable
 from steelyard.accounting.keys import Account
-from steelyard.operations.reading import Answer, Heads
+from steelyard.operations.reading import Answer, Freshness, Heads
 
 T = TypeVar("T")
+
+STORE_PATIENCE_S = 2.0
+"""How long a store that does not answer at all is waited for by a caller who would take older figures."""
 
 
 class Cache(Protocol):
@@ -91,3 +97,16 @@ def is_behind(heads: Heads, wanted: Heads) -> bool:
 def heads_of(answer: Answer[T]) -> Heads:
     """The commits that an answer has seen."""
     return {commit.account: commit.seq for commit in answer.seen.commits}
+
+
+async def patiently(read: Awaitable[T], *, max_staleness: timedelta | None, freshness: Freshness) -> T:
+    """What a read gives; a store that hangs counts as away where the caller would take older figures.
+
+    Raises `StoreUnavailable`.
+    """
+    patience_s = None if max_staleness is None else min(STORE_PATIENCE_S, freshness.wait_s / 2)
+    try:
+        async with asyncio.timeout(patience_s):
+            return await read
+    except TimeoutError:
+        raise StoreUnavailable from None

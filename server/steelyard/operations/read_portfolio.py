@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
-from steelyard.accounting.keys import Account, InstrumentName
+from steelyard.accounting.keys import Account, Book, InstrumentName
 from steelyard.accounting.marks import STALE_AFTER, mark_state
 from steelyard.accounting.portfolio import Portfolio, portfolio_of
 from steelyard.accounting.units import ZERO
@@ -91,8 +91,12 @@ class PortfolioAnswers(Protocol):
         instruments: Sequence[InstrumentName] = (),
         has_positions: bool = False,
         freshness: Freshness = AS_IT_IS,
+        max_staleness: timedelta | None = None,
     ) -> Answer[PortfolioView]:
-        """The portfolio of accounts (none: of all) in instruments (none: in all)."""
+        """The portfolio of accounts (none: of all) in instruments (none: in all).
+
+        With `max_staleness` the last known figures, up to that age, when the store is away. Raises `StoreUnavailable`.
+        """
         ...
 
 
@@ -119,10 +123,14 @@ class ReadPortfolio:
         *,
         accounts: Sequence[Account] = (),
         instruments: Sequence[InstrumentName] = (),
+        books: Collection[Book] = (),
         has_positions: bool = False,
         freshness: Freshness = AS_IT_IS,
+        max_staleness: timedelta | None = None,
     ) -> Answer[PortfolioView]:
-        """The portfolio of accounts (none: of all) in instruments (none: in all). Without positions it has no currency.
+        """The portfolio of accounts, instruments and books (none: of all). Without positions it has no currency.
+
+        `max_staleness` has no meaning here: this one knows only what the store says.
 
         With `has_positions` the first 1,000 open positions come along, in full.
         """
@@ -137,7 +145,9 @@ class ReadPortfolio:
         read = answer.value
         now = self._clock()
         views = [
-            PositionView(row, now, mark_state(row.mark, now=now, stale_after=self._stale_after)) for row in read.rows
+            PositionView(row, now, mark_state(row.mark, now=now, stale_after=self._stale_after))
+            for row in read.rows
+            if not books or row.key.book in books
         ]
         portfolio = portfolio_of((view.portfolio_row() for view in views), now=now)
         if not has_positions:

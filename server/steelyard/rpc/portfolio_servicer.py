@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import timedelta
 from typing import TypeAlias
 
+from steelyard.accounting.errors import InvalidField
 from steelyard.operations.answering_once import RequestIdentity
 from steelyard.operations.check_order import CheckOrder
+from steelyard.operations.fresh_prices import FreshPrices
 from steelyard.operations.keep_limits import KeepLimits
 from steelyard.operations.ports import Clock
 from steelyard.operations.position_view import Detail
 from steelyard.operations.read_portfolio import PortfolioAnswers, PortfolioView, in_currencies
 from steelyard.operations.reading import Answer
-from steelyard.rpc import decode, decode_risk, encode_portfolio, encode_position, encode_risk
+from steelyard.operations.watch_portfolio import WatchPortfolio
+from steelyard.rpc import decode, decode_risk, encode_portfolio, encode_position, encode_risk, watching_portfolio
 from steelyard.rpc.calls import Context
 from steelyard.rpc.encoded_once import EncodedOnce
 from steelyard.rpc.header import freshness, read_header, write_header
 from steelyard.rpc.page_tokens import PageTokens
+from steelyard.rpc.watching import seconds
 from steelyard.v1 import portfolio_service_pb2, portfolio_service_pb2_grpc
+
+STALENESS_MAX_S = 3_600.0
 
 AnyRequest: TypeAlias = (
     portfolio_service_pb2.GetPortfolioRequest
@@ -29,9 +38,19 @@ class PortfolioServicer(portfolio_service_pb2_grpc.PortfolioServiceServicer):
     """Positions summed per settle currency, and the limits they are held against."""
 
     def __init__(
-        self, *, read: PortfolioAnswers, limits: KeepLimits, orders: CheckOrder, tokens: PageTokens, clock: Clock
+        self,
+        *,
+        read: PortfolioAnswers,
+        fresh: FreshPrices,
+        watch: WatchPortfolio,
+        limits: KeepLimits,
+        orders: CheckOrder,
+        tokens: PageTokens,
+        clock: Clock,
     ) -> None:
         self._read = read
+        self._fresh = fresh
+        self._watch = watch
         self._limits = limits
         self._orders = orders
         self._tokens = tokens
@@ -117,17 +136,42 @@ class PortfolioServicer(portfolio_service_pb2_grpc.PortfolioServiceServicer):
             next_page_token=self._tokens.next(request, answer.value.next_after),
         )
 
+    async def WatchPortfolio(
+        self, request: portfolio_service_pb2.WatchPortfolioRequest, context: Context
+    ) -> AsyncIterator[portfolio_service_pb2.WatchPortfolioResponse]:
+        """The figures, then again whenever they have changed."""
+        wanted = watching_portfolio.watch_request(request, tokens=self._tokens)
+        async with aclosing(self._watch.watch(wanted)) as messages:
+            async for told in messages:
+                yield watching_portfolio.message(told, request, tokens=self._tokens)
+
     async def _answer(
         self, request: AnyRequest, context: Context, *, has_positions: bool = False
     ) -> Answer[PortfolioView]:
-        currencies = decode.currencies(request.settle_currencies)
-        answer = await self._read.get(
-            accounts=decode.accounts(request.accounts),
-            instruments=decode.instruments(request.instruments),
-            has_positions=has_positions,
-            freshness=freshness(request.min_commit, context),
-        )
+        currencies, max_staleness = decode.currencies(request.settle_currencies), _max_staleness(request)
+        accounts, instruments = decode.accounts(request.accounts), decode.instruments(request.instruments)
+        fresh = freshness(request.min_commit, context)
+        if request.require_fresh_prices:
+            answer = await self._fresh.portfolio(
+                accounts=accounts, instruments=instruments, has_positions=has_positions, freshness=fresh
+            )
+        else:
+            answer = await self._read.get(
+                accounts=accounts,
+                instruments=instruments,
+                has_positions=has_positions,
+                freshness=fresh,
+                max_staleness=max_staleness,
+            )
         return Answer(in_currencies(answer.value, currencies), answer.seen) if currencies else answer
+
+
+def _max_staleness(request: AnyRequest) -> timedelta | None:
+    if not request.HasField("max_staleness"):
+        return None
+    if request.require_fresh_prices:
+        raise InvalidField("max_staleness", "excludes require_fresh_prices")
+    return timedelta(seconds=seconds(request, "max_staleness", default=0.0, bounds=(0.0, STALENESS_MAX_S)))
 
 
 def _portfolio(answer: Answer[PortfolioView]) -> portfolio_service_pb2.GetPortfolioResponse:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from steelyard.accounting.keys import PositionKey
 from steelyard.operations.annotate_positions import AnnotatePositions
 from steelyard.operations.answering_once import RequestIdentity
+from steelyard.operations.fresh_prices import FreshPrices
 from steelyard.operations.ports import Clock
 from steelyard.operations.position_view import Detail
 from steelyard.operations.read_events import ReadEvents
@@ -31,6 +32,7 @@ class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
         positions: ReadPositions,
         trips: ReadTrips,
         events: ReadEvents,
+        fresh: FreshPrices,
         watch: WatchPositions,
         annotate: AnnotatePositions,
         report: ReportVenuePosition,
@@ -40,6 +42,7 @@ class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
         self._positions = positions
         self._trips = trips
         self._events = events
+        self._fresh = fresh
         self._watch = watch
         self._annotate = annotate
         self._report = report
@@ -57,7 +60,8 @@ class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
     ) -> position_service_pb2.GetPositionResponse:
         """One position, by its key."""
         detail = decode_position.detail(request.view, default=Detail.FULL)
-        answer = await self._positions.get(
+        read = self._fresh.position if request.require_fresh_prices else self._positions.get
+        answer = await read(
             decode_position.key(request), detail=detail, freshness=freshness(request.min_commit, context)
         )
         return position_service_pb2.GetPositionResponse(
@@ -88,7 +92,8 @@ class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
         """Positions by their keys, all of one snapshot."""
         detail = decode_position.detail(request.view, default=Detail.BASIC)
         keys = decode_position.keys(request)
-        answer = await self._positions.batch(keys, detail=detail, freshness=freshness(request.min_commit, context))
+        read = self._fresh.batch if request.require_fresh_prices else self._positions.batch
+        answer = await read(keys, detail=detail, freshness=freshness(request.min_commit, context))
         return position_service_pb2.BatchGetPositionsResponse(
             header=read_header(answer.seen),
             positions=[encode_position.position(view, detail=detail) for view in answer.value.values()],

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 
 from steelyard.accounting.errors import InvalidField, PageTokenInvalid
 from steelyard.accounting.keys import Account
-from steelyard.accounting.marks import MarkState
 from steelyard.operations.account_tail import Place
 from steelyard.operations.ports import Commit
 from steelyard.operations.position_view import Detail, PositionView
@@ -46,20 +46,22 @@ def watch_request(request: wire.WatchPositionsRequest, *, tokens: PageTokens) ->
         book=decode.optional_book(request.book),
         instruments=frozenset(decode.instruments(request.instruments)),
         mode=decode.choice(request.mode, MODES, field="mode"),
-        min_interval_s=_seconds(request, "min_interval", default=0.1, bounds=(0.01, 60.0)),
-        heartbeat_s=_seconds(request, "heartbeat", default=10.0, bounds=(1.0, 300.0)),
+        min_interval_s=seconds(request, "min_interval", default=0.1, bounds=(0.01, 60.0)),
+        heartbeat_s=seconds(request, "heartbeat", default=10.0, bounds=(1.0, 300.0)),
         resume=_point(request, tokens),
+        has_marks=request.include_marks,
     )
 
 
-def _seconds(request: wire.WatchPositionsRequest, name: str, *, default: float, bounds: tuple[float, float]) -> float:
-    if not request.HasField(name):  # type: ignore[arg-type] # a field's name, checked by the tests
+def seconds(request: Message, name: str, *, default: float, bounds: tuple[float, float]) -> float:
+    """A duration within bounds, both of them allowed. Raises `InvalidField`."""
+    if not request.HasField(name):
         return default
     value: Duration = getattr(request, name)
-    seconds = value.seconds + value.nanos / 1e9
-    if not bounds[0] <= seconds <= bounds[1]:
+    asked = value.seconds + value.nanos / 1e9
+    if not bounds[0] <= asked <= bounds[1]:
         raise InvalidField(name, f"must be {bounds[0]:g} s to {bounds[1]:g} s")
-    return seconds
+    return asked
 
 
 def _point(request: wire.WatchPositionsRequest, tokens: PageTokens) -> ResumePoint | None:
@@ -97,7 +99,9 @@ def message(
 def _change(told: WatchMessage, *, at: datetime) -> wire.WatchPositionChange:
     assert told.row is not None
     assert told.change is not None
-    view = PositionView(told.row, at, MarkState.MISSING)
+    view = PositionView(told.row, at, told.mark_state)
     return wire.WatchPositionChange(
-        kind=KINDS[told.change], position=encode_position.position(view, detail=Detail.FULL)
+        kind=KINDS[told.change],
+        position=encode_position.position(view, detail=Detail.FULL),
+        mark_only=told.is_mark_only,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 
 from steelyard.accounting.instruments import Instrument
 from steelyard.accounting.keys import InstrumentName, root_of
@@ -33,10 +34,15 @@ SELECT n.instrument, m.price, m.marked_at, m.source
 FROM unnest($3::text[]) AS n(instrument) LEFT JOIN marks m USING (instrument)
 WHERE n.instrument COLLATE "C" > $1 ORDER BY n.instrument COLLATE "C" LIMIT $2
 """
+_NEWER = """
+SELECT m.instrument, m.price, m.marked_at, m.source
+FROM unnest($1::text[], $2::timestamptz[]) AS known(instrument, marked_at) JOIN marks m USING (instrument)
+WHERE known.marked_at IS NULL OR m.marked_at > known.marked_at
+"""
 
 
 class MarkTable:
-    """Fulfils the port `apply_marks.MarkStore`."""
+    """Fulfils the ports `apply_marks.MarkStore` and `mark_tail.NewerMarks`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -67,6 +73,12 @@ class MarkTable:
                 [mark.source for mark in marks.values()],
             )
         return len(kept)
+
+    async def newer(self, known: Mapping[InstrumentName, datetime | None]) -> Mapping[InstrumentName, Mark]:
+        """The marks of instruments whose price time is after the one given; None: any mark is newer."""
+        async with self._database.bare() as connection:
+            rows = await connection.fetch(_NEWER, list(known), list(known.values()))
+        return {InstrumentName(row["instrument"]): Mark(row["price"], row["marked_at"], row["source"]) for row in rows}
 
     async def page(
         self, names: Sequence[InstrumentName], *, size: int, after: Cursor | None
