@@ -72,9 +72,9 @@ async def make_template(postgres: EmbeddedPostgres) -> None:
         await database.close()
 
 
-async def empty_book(postgres: EmbeddedPostgres, name: str) -> str:
-    """The url of a new copy of the template, everything before it being on disk."""
-    url = await copy_database(postgres, name, template=TEMPLATE)
+async def empty_book(postgres: EmbeddedPostgres, name: str, *, template: str = TEMPLATE) -> str:
+    """The url of a new copy of a template, everything before it being on disk."""
+    url = await copy_database(postgres, name, template=template)
     database = open_database(url)
     try:
         await settle(database)

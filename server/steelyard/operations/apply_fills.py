@@ -57,6 +57,7 @@ class FillReceipt:
     is_replayed: bool = False
     is_pending: bool = False
     commits: Sequence[Commit] = ()
+    """Of its account. Receipts of one account and transaction share one list, which the commit fills."""
 
 
 @dataclass(slots=True)
@@ -64,6 +65,8 @@ class Applied:
     """The outcome of one transaction: per fill a receipt or an error, and keys whose refold is still owed."""
 
     results: list[FillReceipt | SteelyardError] = field(default_factory=list)
+    commits: dict[Account, list[Commit]] = field(default_factory=dict)
+    """What the receipts of each account show as their commits."""
     owed: list[PositionKey] = field(default_factory=list)
     """Keys too long to fold again here, short enough to fold while the caller waits."""
 
@@ -120,7 +123,8 @@ async def apply_fills(
         [(fill.account, fill.fill_id) for fill, step in zip(fills, recorded, strict=True) if _is_repeat(step)]
     )
     for fill, refusal, step in zip(fills, refusals, recorded, strict=True):
-        applied.results.append(_result(fill, refusal or step, versions=versions, replayed=replayed))
+        commits = applied.commits.setdefault(fill.key.account, [])
+        applied.results.append(_result(fill, refusal or step, commits=commits, versions=versions, replayed=replayed))
     return applied
 
 
@@ -229,6 +233,7 @@ def _result(
     fill: Fill,
     step: SteelyardError | RecordedFill | None,
     *,
+    commits: Sequence[Commit],
     versions: Mapping[PositionKey, int],
     replayed: Mapping[tuple[Account, FillId], int | None],
 ) -> FillReceipt | SteelyardError:
@@ -241,6 +246,6 @@ def _result(
         # A repeat within the batch that records the fill has no commit to be found by yet.
         version = replayed.get((fill.account, fill.fill_id)) or versions.get(fill.key)
         is_pending = version is None and step.outcome is not FillOutcome.BUSTED
-        return FillReceipt(fill.fill_id, fill.key, version, is_replayed=True, is_pending=is_pending)
+        return FillReceipt(fill.fill_id, fill.key, version, is_replayed=True, is_pending=is_pending, commits=commits)
     version = versions.get(fill.key)
-    return FillReceipt(fill.fill_id, fill.key, version, is_pending=version is None)
+    return FillReceipt(fill.fill_id, fill.key, version, is_pending=version is None, commits=commits)

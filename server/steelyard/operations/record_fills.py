@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -137,11 +137,7 @@ class RecordFills:
             results = [await self._one(fill, options) for fill in fills]
         else:
             results = (await self._alone(fills, options)).results
-        commits: dict[str, Commit] = {}
-        for result in results:
-            for commit in result.commits if isinstance(result, FillReceipt) else ():
-                commits[commit.account] = max(commit, commits.get(commit.account, commit), key=lambda c: c.seq)
-        return BatchResult(results, tuple(commits.values()))
+        return BatchResult(results, _newest_commits(results))
 
     async def record_stream(self, fills: Sequence[Fill], *, caller: str) -> BatchResult:
         """Records a batch of a stream; when too much waits, it waits too instead of being refused."""
@@ -187,8 +183,8 @@ class RecordFills:
             return undone.applied
         for key in applied.owed:
             await self._retried(partial(refold_stale, self._ledger, key))
-        commits = {commit.account: commit for commit in book.commits}
-        applied.results = [_with_commit(result, commits) for result in applied.results]
+        for commit in book.commits:
+            applied.commits.setdefault(commit.account, []).append(commit)
         return applied
 
     async def adjust(
@@ -277,12 +273,14 @@ def _raise_first_refusal(applied: Applied) -> None:
             raise result
 
 
-def _with_commit(
-    result: FillReceipt | SteelyardError, commits: Mapping[Account, Commit]
-) -> FillReceipt | SteelyardError:
-    if isinstance(result, SteelyardError) or result.key.account not in commits:
-        return result
-    return replace(result, commits=(commits[result.key.account],))
+def _newest_commits(results: Sequence[FillReceipt | SteelyardError]) -> Sequence[Commit]:
+    # Receipts of one account and transaction share their commits: each is looked at once.
+    shared = {id(result.commits): result.commits for result in results if isinstance(result, FillReceipt)}
+    newest: dict[Account, Commit] = {}
+    for commits in shared.values():
+        for commit in commits:
+            newest[commit.account] = max(commit, newest.get(commit.account, commit), key=lambda c: c.seq)
+    return tuple(newest.values())
 
 
 def _answer_bytes(receipt: AdjustmentReceipt) -> bytes:

@@ -31,6 +31,7 @@ FILL_ORDERS: Mapping[int, bool] = {
 """Whether the oldest comes first."""
 
 
+NO_LABELS: Mapping[str, str] = {}
 VersionedRequest = fill_service_pb2.RecordFillRequest | fill_service_pb2.RecordAdjustmentRequest
 """A write that may name the version it means."""
 
@@ -68,7 +69,7 @@ def fill(message: fill_pb2.Fill, *, field: str) -> Fill:
             else None
         ),
         note=decode.note(message.note, field=f"{field}.note") if message.note else None,
-        labels=decode.labels(message.labels, field=f"{field}.labels"),
+        labels=decode.labels(message.labels, field=f"{field}.labels") if message.labels else NO_LABELS,
     )
 
 
@@ -129,10 +130,22 @@ def fill_filter(request: fill_service_pb2.ListFillsRequest) -> FillFilter:
     )
 
 
+_known_keys: dict[tuple[str, str, str, int], PositionKey] = {}
+"""Keys read lately: fills come in thousands for the same few."""
+_KNOWN_KEYS_MAX = 10_000
+
+
 def _key_of_fill(message: fill_pb2.Fill, *, field: str) -> PositionKey:
-    return PositionKey(
-        decode.account(message.account, field=f"{field}.account"),
-        decode.book(message.book, field=f"{field}.book"),
-        decode.instrument(message.instrument, field=f"{field}.instrument"),
-        decode.leg(message.leg, field=f"{field}.leg"),
-    )
+    given = (message.account, message.book, message.instrument, message.leg)
+    found = _known_keys.get(given)
+    if found is None:
+        found = PositionKey(
+            decode.account(message.account, field=f"{field}.account"),
+            decode.book(message.book, field=f"{field}.book"),
+            decode.instrument(message.instrument, field=f"{field}.instrument"),
+            decode.leg(message.leg, field=f"{field}.leg"),
+        )
+        if len(_known_keys) >= _KNOWN_KEYS_MAX:
+            _known_keys.clear()
+        _known_keys[given] = found
+    return found

@@ -13,7 +13,7 @@ from steelyard.accounting.entries import EARLIEST, Adjustment, Entry, Fill, Side
 from steelyard.accounting.instruments import Instrument
 from steelyard.accounting.keys import Account, FillId, InstrumentName, OrderKey, PositionKey
 from steelyard.operations.ports import FillOutcome, FillRecord, RecordedFill
-from steelyard.storage.bulk import Columns, arrays, insert_rows, unnested
+from steelyard.storage.bulk import Columns, arrays, numbered, unnested
 from steelyard.storage.codec import dumps, key_of
 from steelyard.storage.database import Connection
 
@@ -42,7 +42,16 @@ COLUMNS: Columns = (
     ("commit_id", "int8"),
 )
 _IDS: Columns = COLUMNS[:2]
-_INSERT = insert_rows("fills", COLUMNS, on_conflict="DO NOTHING", returning="account, fill_id")
+_NAMES = ", ".join(name for name, _ in COLUMNS)
+_INSERT = f"""
+WITH given AS MATERIALIZED (SELECT * FROM {numbered(COLUMNS)}),
+added AS (
+    INSERT INTO fills ({_NAMES}) SELECT {_NAMES} FROM given ORDER BY place
+    ON CONFLICT DO NOTHING RETURNING account, fill_id
+)
+SELECT account, fill_id FROM given EXCEPT SELECT account, fill_id FROM added
+"""  # noqa: S608
+"""Inserts in the order given and tells which were there already: nearly always none, so nearly nothing comes back."""
 _KNOWN = f"""
 SELECT f.*, (SELECT json_agg(json_build_array(r.book, r.instrument, r.leg, r.delta::text, r.price::text, r.fee::text,
                                               r.fee_currency, extract(epoch FROM r.executed_at)::text))
@@ -51,7 +60,13 @@ FROM fills f JOIN {unnested(_IDS)} USING (account, fill_id)
 ORDER BY f.account, f.fill_id FOR NO KEY UPDATE OF f
 """  # noqa: S608
 _MOVE: Columns = (*_IDS, ("source_sequence", "int4"))
+# The sequence a fill had is kept beside it: it belongs to what was known before.
 _KEEP_SMALLER = f"""
+WITH noted AS (
+    INSERT INTO fill_moves (account, fill_id, commit_id, revision, source_sequence)
+    SELECT t.account, t.fill_id, ${len(_MOVE) + 1}, t.revision, t.source_sequence
+    FROM fills t JOIN {unnested(_MOVE)} USING (account, fill_id) ON CONFLICT DO NOTHING
+)
 UPDATE fills t SET source_sequence = n.source_sequence FROM {unnested(_MOVE)}
 WHERE t.account = n.account AND t.fill_id = n.fill_id
 """  # noqa: S608
@@ -91,14 +106,21 @@ WHERE account = $1 AND book = $2 AND instrument = $3 AND leg = $4 AND state = 'L
 
 def fill_values(fill: Fill, instrument: Instrument, *, commit_id: int) -> tuple[Any, ...]:
     """A fill as the columns of its row; a fee in the settle currency has no currency of its own."""
-    entry = entry_of_fill(fill, instrument)
+    key = fill.key
     is_foreign = fill.fee_currency not in (None, instrument.settle_currency)
+    valued = entry_of_fill(fill, instrument) if is_foreign else None
     return (
-        *(fill.key.account, fill.fill_id, fill.key.book, fill.key.instrument, fill.key.leg.value),
-        *(fill.delta, fill.price, fill.fee),
+        key.account,
+        fill.fill_id,
+        key.book,
+        key.instrument,
+        key.leg.value,
+        fill.delta,
+        fill.price,
+        fill.fee,
         fill.fee_currency if is_foreign else None,
         fill.fee_rate if is_foreign else None,
-        entry.fee if is_foreign and entry.unvalued_currency is None else None,
+        valued.fee if valued is not None and valued.unvalued_currency is None else None,
         fill.executed_at,
         fill.source_sequence,
         fill.order_id,
@@ -117,11 +139,13 @@ async def insert_fills(
 ) -> list[RecordedFill]:
     """Inserts fills in key order and says of each what it came to, in the order given."""
     rows = {
-        (fill.account, fill.fill_id): fill_values(fill, instruments[fill.key.instrument], commit_id=commit_id)
+        (fill.key.account, fill.fill_id): fill_values(fill, instruments[fill.key.instrument], commit_id=commit_id)
         for fill in reversed(fills)
     }
-    inserted = await connection.fetch(_INSERT, *arrays((row for _, row in sorted(rows.items())), COLUMNS))
-    new = {(row["account"], row["fill_id"]) for row in inserted}
+    found = await connection.fetch(_INSERT, *arrays([rows[identity] for identity in sorted(rows)], COLUMNS))
+    if not found and len(rows) == len(fills):
+        return [_recorded(fill.order) for fill in fills]
+    new = rows.keys() - {(row["account"], row["fill_id"]) for row in found}
     known = await _known(connection, [identity for identity in rows if identity not in new])
     outcomes: list[RecordedFill] = []
     for fill in fills:
@@ -129,11 +153,15 @@ async def insert_fills(
         if identity in new:
             new.discard(identity)
             known[identity] = _Known.fresh(fill, rows[identity])
-            outcomes.append(RecordedFill(FillOutcome.RECORDED, (fill.order, fill.order)))
+            outcomes.append(_recorded(fill.order))
         else:
             outcomes.append(known[identity].repeat(fill, instruments[fill.key.instrument]))
     await _write_repeats(connection, known, commit_id=commit_id)
     return outcomes
+
+
+def _recorded(place: OrderKey) -> RecordedFill:
+    return RecordedFill(FillOutcome.RECORDED, (place, place))
 
 
 class _Known:
@@ -215,7 +243,7 @@ async def _write_repeats(
         (*identity, fill.smaller_sequence) for identity, fill in known.items() if fill.smaller_sequence is not None
     )
     if moved:
-        await connection.execute(_KEEP_SMALLER, *arrays(moved, _MOVE))
+        await connection.execute(_KEEP_SMALLER, *arrays(moved, _MOVE), commit_id)
     attested = sorted(identity for identity, fill in known.items() if fill.is_attested)
     if attested:
         await connection.execute(_ATTEST, *arrays(attested, _IDS), CALLER_ATTESTS)
