@@ -29,7 +29,7 @@ from steelyard.operations.building import (
     PlannedKey,
 )
 from steelyard.operations.ports import Clock
-from steelyard.storage import instruments, stale_keys
+from steelyard.storage import instruments, past_changes, stale_keys
 from steelyard.storage.build_ending import end_build
 from steelyard.storage.bulk import KEY, KEY_ORDER, Columns, arrays, unnested
 from steelyard.storage.codec import dumps, key_of
@@ -148,7 +148,9 @@ class FencedTransaction:
 
     async def clear_stale(self, folded: Mapping[PositionKey, int]) -> None:
         """Forgets stale ranges (by their touch) whose fold changed nothing."""
-        await stale_keys.clear_stale(self.book.connection, list(folded.items()))
+        cleared = list(folded.items())
+        await past_changes.note_stale(self.book.connection, cleared, commit_id=self.book.commit_id)
+        await stale_keys.clear_stale(self.book.connection, cleared)
 
     async def settle(self, results: Sequence[KeyResult]) -> None:
         """Notes what became of keys; a failed key's stale range waits from then on for a build that is asked for."""

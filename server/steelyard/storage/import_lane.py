@@ -174,7 +174,7 @@ class ImportLane:
         if not await connection.fetchval(staging.HAS_CHANGED):
             return 0, set()
         await connection.execute(staging.LOCK_CHANGING)
-        moved = await connection.fetch(staging.KEEP_SMALLER)
+        moved = await connection.fetch(staging.KEEP_SMALLER, commit_id)
         await connection.execute(staging.KEEP_REVISIONS)
         reinstated = await connection.fetch(staging.REINSTATE, plan.import_id, commit_id)
         ranges = _range_per_key([*moved, *reinstated])

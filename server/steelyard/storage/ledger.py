@@ -33,6 +33,7 @@ from steelyard.storage import (
     fills,
     instruments,
     outbox,
+    past_changes,
     positions,
     requests,
     round_trips,
@@ -153,6 +154,8 @@ class PostgresTransaction:
         await round_trips.write_lots(self.connection, ordered)
         await round_trips.write_trips(self.connection, ordered)
         await round_trips.write_checkpoints(self.connection, ordered)
+        changed = past_changes.changes_of_past(ordered, before=self._before)
+        await past_changes.note(self.connection, changed, commit_id=self.commit_id)
         cleared = [(change.key, change.clears_stale) for change in ordered if change.clears_stale is not None]
         await stale_keys.clear_stale(self.connection, cleared)
         unparked = [(*change.key, change.unparks) for change in ordered if change.unparks is not None]

@@ -205,8 +205,14 @@ FROM ({_CHANGING}) c WHERE f.account = c.account AND f.fill_id = c.fill_id AND f
 RETURNING f.account, f.book, f.instrument, f.leg, f.executed_at, f.source_sequence, f.fill_id,
           f.source_sequence AS old_sequence
 """  # noqa: S608
-# The old place of a moved fill and its new one both belong to the range that has to be folded again.
+# The old place of a moved fill and its new one both belong to the range that has to be folded again. The sequence that
+# it had is kept: it belongs to what was known before.
 KEEP_SMALLER = f"""
+WITH noted AS (
+    INSERT INTO fill_moves (account, fill_id, commit_id, revision, source_sequence)
+    SELECT f.account, f.fill_id, $1, f.revision, f.source_sequence FROM fills f JOIN ({_CHANGING}) c
+    USING (account, fill_id) WHERE f.state = 'LIVE' AND f.source_sequence > c.smaller ON CONFLICT DO NOTHING
+)
 UPDATE fills f SET source_sequence = c.smaller
 FROM ({_CHANGING}) c JOIN fills old USING (account, fill_id)
 WHERE f.account = c.account AND f.fill_id = c.fill_id AND f.state = 'LIVE' AND f.source_sequence > c.smaller
