@@ -13,6 +13,8 @@ import grpc
 import grpc.aio
 
 from steelyard.operations.access import ApiKey
+from steelyard.operations.observing import Origin, origin
+from steelyard.telemetry.tracing import is_sampled
 
 REQUEST_ID = "x-request-id"
 TRACE_ID = "x-trace-id"
@@ -51,6 +53,10 @@ class Call:
     """Waits until each message of the request may pass; raises what refuses it."""
     examine_answer: Callable[[Any], None] | None = None
     """Looks at each message of the answer, before it is sent."""
+    note_request: Callable[[Any], None] | None = None
+    """Takes note of each message of the request; refuses nothing."""
+    named_accounts: set[str] | None = None
+    """The accounts that the request names, where somebody takes note of them."""
     trailers: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -91,6 +97,8 @@ def begin_call(method: str, context: Context, *, deadline_cap_s: float | None, i
     )
     call.add_trailer(REQUEST_ID, request_id)
     _current.set(call)
+    parent = metadata.get(TRACEPARENT)
+    origin.set(Origin(call.trace_id, parent if isinstance(parent, str) and is_sampled(parent) else ""))
     return call
 
 

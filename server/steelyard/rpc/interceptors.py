@@ -172,6 +172,8 @@ async def _passed(call: Call, request: Any) -> Any:
     """A message of the request, once whoever has a say in it has let it pass."""
     if request is _UNDECODABLE:
         raise InvalidField("request", "cannot be decoded as the message of this method")
+    if call.note_request is not None:
+        call.note_request(request)
     if call.examine_request is not None:
         call.examine_request(request)
     if call.admit_request is not None:

@@ -1,19 +1,26 @@
-"""The outermost layers: count what is in flight, write one line per call; and the one that refuses when full."""
+"""The outermost layers: count what is in flight, measure and write one line per call; and the one that refuses when
+full."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
 from steelyard.accounting.errors import QueueFull
 from steelyard.rpc.calls import Call
+from steelyard.telemetry import metrics
 from steelyard.telemetry.logs import Log
+from steelyard.telemetry.metrics import Meters
 
 QUIET_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection")
 """Asked all day by machines: logged at debug level, never refused."""
+
+
+DENIALS = frozenset({"API_KEY_INVALID", "SCOPE_MISSING", "ACCOUNT_DENIED"})
+LIMITS = frozenset({"RATE_LIMITED", "STREAM_LIMIT", "QUEUE_FULL"})
 
 
 class InFlight:
@@ -45,44 +52,98 @@ class InFlight:
         return True
 
 
+class CallMeter:
+    """Counts and times calls."""
+
+    def __init__(self, meters: Meters, in_flight: InFlight) -> None:
+        self._meters = meters
+        self._seconds: dict[tuple[str, str], Any] = {}
+        meters.gauge(metrics.RPC_IN_FLIGHT).set_function(lambda: in_flight.count)
+
+    def began(self, call: Call) -> None:
+        """A stream that watches is there."""
+        if call.is_stream and _is_watch(call.method):
+            self._meters.gauge(metrics.WATCHERS, call.method).inc()
+
+    def ended(self, call: Call, code: str, *, took_s: float) -> None:
+        """A call has ended, well or not."""
+        # Whoever asks for methods that do not exist must not fill the memory with their names.
+        method = "unknown" if code == "UNIMPLEMENTED" else call.method
+        seconds = self._seconds.get((method, code))
+        if seconds is None:
+            seconds = self._seconds[method, code] = self._meters.histogram(metrics.RPC_SECONDS, method, code)
+        seconds.observe(took_s)
+        if call.is_stream and _is_watch(call.method):
+            self._meters.gauge(metrics.WATCHERS, call.method).dec()
+        if call.key is not None:
+            self._meters.counter(metrics.KEY_USED, call.key.key_id).inc()
+        if call.reason is None:
+            return
+        if call.reason in DENIALS:
+            self._meters.counter(metrics.DENIED, call.reason).inc()
+        elif call.reason in LIMITS:
+            key_id = "" if call.key is None else call.key.key_id
+            self._meters.counter(metrics.RATE_REFUSED, key_id, call.reason).inc()
+
+
+class AuditTrail(Protocol):
+    """Keeps account of calls that write."""
+
+    def begin(self, call: Call) -> None:
+        """A call has begun."""
+        ...
+
+    def end(self, call: Call, code: str) -> None:
+        """A call has ended with this status."""
+        ...
+
+
 class Observe:
     """Counts calls and logs each: method, code, duration, request id."""
 
-    def __init__(self, log: Log, in_flight: InFlight) -> None:
-        self._log = log
-        self._in_flight = in_flight
+    def __init__(self, log: Log, in_flight: InFlight, *, meter: CallMeter, audit: AuditTrail) -> None:
+        self.log = log
+        self.in_flight = in_flight
+        self.meter = meter
+        self.audit = audit
 
     def around(self, call: Call) -> _Observed:
         """Times the call."""
-        return _Observed(call, log=self._log, in_flight=self._in_flight)
+        return _Observed(call, self)
 
 
 class _Observed:
-    __slots__ = ("_begun_ns", "_call", "_in_flight", "_log")
+    __slots__ = ("_begun_ns", "_call", "_observe")
 
-    def __init__(self, call: Call, *, log: Log, in_flight: InFlight) -> None:
+    def __init__(self, call: Call, observe: Observe) -> None:
         self._call = call
-        self._log = log
-        self._in_flight = in_flight
+        self._observe = observe
         self._begun_ns = 0
 
     async def __aenter__(self) -> None:
-        self._in_flight.begin()
+        observe, call = self._observe, self._call
+        observe.in_flight.begin()
+        observe.meter.began(call)
+        observe.audit.begin(call)
         self._begun_ns = time.perf_counter_ns()
 
     async def __aexit__(self, *ended: Any) -> None:
-        self._in_flight.end()
-        call = self._call
-        write = self._log.debug if call.service in QUIET_SERVICES else self._log.info
+        took_ns = time.perf_counter_ns() - self._begun_ns
+        observe, call = self._observe, self._call
+        observe.in_flight.end()
+        code = code_name(call, ended[1])
+        observe.meter.ended(call, code, took_s=took_ns / 1e9)
+        write = observe.log.debug if call.service in QUIET_SERVICES else observe.log.info
         write(
             "rpc",
             method=call.method,
-            code=_code_name(call, ended[1]),
+            code=code,
             reason=call.reason,
-            duration_ms=round((time.perf_counter_ns() - self._begun_ns) / 1e6, 3),
+            duration_ms=round(took_ns / 1e6, 3),
             request_id=call.request_id,
             trace_id=call.trace_id,
         )
+        observe.audit.end(call, code)
 
 
 class Admit:
@@ -112,7 +173,12 @@ class _Admitted:
         return None
 
 
-def _code_name(call: Call, error: BaseException | None) -> str:
+def _is_watch(method: str) -> bool:
+    return "/Watch" in method
+
+
+def code_name(call: Call, error: BaseException | None) -> str:
+    """The status a call ended with."""
     # The context's code is None while nobody has set one.
     code: Any = call.code or call.context.code()
     if code is not None:

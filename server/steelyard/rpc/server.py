@@ -16,14 +16,18 @@ import grpc.aio
 from grpc_health.v1 import health_pb2_grpc
 
 from steelyard.rpc import health, services
+from steelyard.rpc.audit import Audit
 from steelyard.rpc.health import Health, Ping
 from steelyard.rpc.interceptors import CallChain, Layer
 from steelyard.rpc.limits import RpcLimits, hard_concurrency, server_options
-from steelyard.rpc.observe import Admit, InFlight, Observe
+from steelyard.rpc.observe import Admit, CallMeter, InFlight, Observe
 from steelyard.rpc.reflection import add_reflection
 from steelyard.rpc.services import Services
+from steelyard.rpc.trace import Trace
 from steelyard.rpc.translate import Translate
 from steelyard.telemetry.logs import Log
+from steelyard.telemetry.metrics import Meters
+from steelyard.telemetry.tracing import Tracer
 
 TERMINATION_LOOK_S = 1.0
 
@@ -59,13 +63,17 @@ class GrpcServer:
         ping: Ping,
         log: Log,
         refusals: Sequence[Layer] = (),
+        meters: Meters | None = None,
+        tracer: Tracer | None = None,
         credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         """`refusals` are layers that may refuse a call (authenticate, limit); they lie within observe and translate."""
         self._settings = settings
         self.in_flight = InFlight()
+        meter = CallMeter(meters or Meters(), self.in_flight)
         layers: tuple[Layer, ...] = (
-            Observe(log, self.in_flight),
+            *((Trace(tracer),) if tracer is not None and tracer.is_on else ()),
+            Observe(log, self.in_flight, meter=meter, audit=Audit(log)),
             Translate(log),
             Admit(self.in_flight, limit=settings.limits.concurrent_rpcs),
             *refusals,

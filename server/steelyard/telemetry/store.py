@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any
-
-from opentelemetry.trace import Span
+from typing import TYPE_CHECKING, Any
 
 from steelyard.telemetry import metrics
 from steelyard.telemetry.logs import Log, silent_log
 from steelyard.telemetry.metrics import Meters
 from steelyard.telemetry.positions import PositionChange, PositionLog
 from steelyard.telemetry.tracing import Tracer
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 SLOW_QUERY_S = 0.5
 STATEMENT_MAX = 300
