@@ -29,11 +29,20 @@ async def whole_book(terms: Terms, wanted: frozenset[str]) -> list[Line]:
     return await service_benches.whole_book(terms, wanted)
 
 
+async def events(terms: Terms, wanted: frozenset[str]) -> list[Line]:
+    """B13."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    from tests.bench.event_speed import event_speed
+
+    return await event_speed(terms, wanted)
+
+
 BENCHES: dict[str, Bench] = {
     "B5": fold_speed,
     "B6": whole_book,
     "B7": whole_book,
     "B8": late_fill,
+    "B13": events,
     "B15": whole_book,
 }
 FAILED = 1

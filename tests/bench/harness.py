@@ -47,6 +47,7 @@ class Target:
     ratio_max: float | None = None
     ratio_min: float | None = None
     product_min: float | None = None
+    product_max: float | None = None
 
     def holds(self, *, ratio: float, product: float) -> bool:
         """Whether medians keep to every bound."""
@@ -54,6 +55,7 @@ class Target:
             (self.ratio_max is None or ratio <= self.ratio_max)
             and (self.ratio_min is None or ratio >= self.ratio_min)
             and (self.product_min is None or product >= self.product_min)
+            and (self.product_max is None or product <= self.product_max)
         )
 
     @property

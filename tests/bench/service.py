@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,9 +24,9 @@ _SERVES = re.compile(r"serves on (\S+?):? ")
 
 
 @asynccontextmanager
-async def serving(url: str) -> AsyncIterator[Steelyard]:
-    """A service without a worker on a database, and a client of it."""
-    async with _running(url, "serve", "--port", "0", "--no-worker") as process:
+async def serving(url: str, *, variables: Mapping[str, str] | None = None) -> AsyncIterator[Steelyard]:
+    """A service without a worker on a database, and a client of it; `variables` are settings of it."""
+    async with _running(url, "serve", "--port", "0", "--no-worker", variables=variables) as process:
         address = await _address(process)
         reading = asyncio.create_task(_discard(process))
         try:
@@ -54,7 +54,7 @@ async def working(url: str) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _running(url: str, *command: str) -> AsyncIterator[Process]:
+async def _running(url: str, *command: str, variables: Mapping[str, str] | None = None) -> AsyncIterator[Process]:
     LOGS.mkdir(parents=True, exist_ok=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STEELYARD_")}
     # What it logs is kept until the next start, for those who want to know why it failed.
@@ -64,7 +64,7 @@ async def _running(url: str, *command: str) -> AsyncIterator[Process]:
             stdin=PIPE,
             stdout=PIPE,
             stderr=log,
-            env={**environment, "STEELYARD_DATABASE_URL": url, "STEELYARD_LOG_LEVEL": "warning"},
+            env={**environment, "STEELYARD_DATABASE_URL": url, "STEELYARD_LOG_LEVEL": "warning", **(variables or {})},
         )
         try:
             yield process
