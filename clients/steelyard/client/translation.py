@@ -110,6 +110,9 @@ def _field_reader(name: str, hint: Any) -> Reader:
     inner = _without_none(hint)
     if isinstance(inner, type) and issubclass(inner, StrEnum):
         return _enum_reader(name, inner)
+    (item, *_) = typing.get_args(inner) or (None,)
+    if isinstance(item, type) and issubclass(item, StrEnum):
+        return _enums_reader(name, item)
     convert = _converter(inner)
     if inner is hint:
         return lambda message: convert(getattr(message, name))
@@ -141,15 +144,22 @@ def _enum_reader(name: str, kind: type[StrEnum]) -> Reader:
     """Words of an enum; unset is None, and a value this client does not know yet is its bare word."""
 
     def read(message: Message) -> Any:
-        enum: Any = message.DESCRIPTOR.fields_by_name[name].enum_type
         number = getattr(message, name)
-        if number == 0:
-            return None
-        value = enum.values_by_number.get(number)
-        word = value.name.removeprefix(_prefix(enum.name) + "_") if value is not None else f"UNKNOWN_{number}"
-        return kind(word) if word in kind.__members__ else word
+        return _word(message, name, number=number, kind=kind) if number else None
 
     return read
+
+
+def _enums_reader(name: str, kind: type[StrEnum]) -> Reader:
+    """Words of a repeated enum."""
+    return lambda message: tuple(_word(message, name, number=number, kind=kind) for number in getattr(message, name))
+
+
+def _word(message: Message, name: str, *, number: int, kind: type[StrEnum]) -> Any:
+    enum: Any = message.DESCRIPTOR.fields_by_name[name].enum_type
+    value = enum.values_by_number.get(number)
+    word = value.name.removeprefix(_prefix(enum.name) + "_") if value is not None else f"UNKNOWN_{number}"
+    return kind(word) if word in kind.__members__ else word
 
 
 def _prefix(enum_name: str) -> str:

@@ -2,7 +2,8 @@
 
 A key that is taken back stops being believed as soon as the ring is read again, at most `STALE_S` later: a ring that
 could not be read for so long believes no key at all. An unknown key has the ring read once more, at most once a second,
-so that a key made in another process works at once and a flood of wrong ones costs nothing.
+so that a key made in another process works at once; it is not looked for again, and few are looked for at a time, so
+that a flood of wrong ones costs nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from steelyard.operations.ports import Clock
 REFRESH_S = 5.0
 STALE_S = 30.0
 UNKNOWN_REFRESH_S = 1.0
+LOOKING_MAX = 20
+"""Calls with unknown keys that may wait for the ring to be read again; beyond that they are refused at once."""
+UNKNOWN_MAX = 10_000
+"""Unknown ids that are remembered."""
 USED_NOTED_S = 60.0
 PREFIX = "sy"
 
@@ -67,6 +72,8 @@ class KeyRing:
         self._read_at_s: float | None = None
         self._tried_at_s: float | None = None
         self._reading = asyncio.Lock()
+        self._looking = 0
+        self._unknown: set[str] = set()
         self._used: dict[str, datetime] = {}
         self._noted_at_s = now_s()
         self.task: asyncio.Task[None] | None = None
@@ -92,10 +99,10 @@ class KeyRing:
         if match is None:
             raise ApiKeyInvalid
         if self._read_at_s is None or self._now_s() - self._read_at_s > STALE_S:
-            await self.read()
+            await self.read(since_s=self._now_s())
         key = self._matching(match[1], secret)
         if key is None and match[1] not in self._keys:
-            await self._read_for_unknown()
+            await self._look_again(match[1])
             key = self._matching(match[1], secret)
         now = self._clock()
         if key is None or not key.is_live(now):
@@ -103,11 +110,10 @@ class KeyRing:
         self._used[key.key_id] = now
         return key
 
-    async def read(self) -> None:
-        """Reads the keys anew. Raises `StoreUnavailable`."""
-        asked_s = self._now_s()
+    async def read(self, *, since_s: float) -> None:
+        """Reads the keys anew, unless somebody has begun to since then. Raises `StoreUnavailable`."""
         async with self._reading:
-            if self._read_at_s is not None and self._read_at_s > asked_s:
+            if self._read_at_s is not None and self._read_at_s >= since_s:
                 return
             begun_s = self._tried_at_s = self._now_s()
             self._keys = await self._store.live()
@@ -119,14 +125,26 @@ class KeyRing:
         is_same = hmac.compare_digest(digest_of(secret, pepper=self._pepper), digest)
         return key if is_same else None
 
-    async def _read_for_unknown(self) -> None:
-        if self._tried_at_s is None or self._now_s() - self._tried_at_s >= UNKNOWN_REFRESH_S:
-            await self.read()
+    async def _look_again(self, key_id: str) -> None:
+        if key_id in self._unknown or self._looking >= LOOKING_MAX:
+            return
+        since_s = self._now_s()
+        self._looking += 1
+        try:
+            if self._tried_at_s is not None:
+                await asyncio.sleep(max(0.0, self._tried_at_s + UNKNOWN_REFRESH_S - since_s))
+            await self.read(since_s=since_s)
+        finally:
+            self._looking -= 1
+        if key_id not in self._keys:
+            if len(self._unknown) >= UNKNOWN_MAX:
+                self._unknown.clear()
+            self._unknown.add(key_id)
 
     async def _refresh(self) -> None:
         while True:
             try:
-                await self.read()
+                await self.read(since_s=self._now_s())
                 if self._now_s() - self._noted_at_s >= USED_NOTED_S:
                     await self._note_used()
             except StoreUnavailable:
