@@ -10,15 +10,13 @@ from decimal import Decimal
 from steelyard.accounting.instruments import Instrument
 from steelyard.accounting.keys import Account, InstrumentName, OrderKey, PositionKey
 from steelyard.accounting.marks import Mark
-from steelyard.accounting.units import decimal_text
-from steelyard.accounting.venue_report import Difference, VenueReport
+from steelyard.accounting.venue_report import Difference, DiscrepancyKind, VenueReport
 from steelyard.operations.feed_messages import OrderFeed, Receipt
 from steelyard.operations.feed_ports import InboxOutcome, KnownState, VenueState
 from steelyard.operations.outbox_ports import DISCREPANCY_FOUND
 from steelyard.operations.ports import Clock
-from steelyard.storage import discrepancies, inbox, venue_reports
+from steelyard.storage import discrepancies, inbox, reconciliation_runs, venue_reports
 from steelyard.storage.bulk import Columns, arrays, insert_rows
-from steelyard.storage.codec import time_text
 from steelyard.storage.database import Database
 from steelyard.storage.ledger import PostgresTransaction
 from steelyard.storage.told import Told
@@ -35,6 +33,9 @@ _REGISTER = insert_rows("instruments", _RECORD, on_conflict="DO NOTHING")
 
 class PostgresFeedTransaction(PostgresTransaction):
     """One transaction of a feed; fulfils the port `FeedBook`."""
+
+    validates_sizes = False
+    """Whether a position whose size a report contradicts is looked at by a run of its own."""
 
     async def register_instruments(self, records: Sequence[Instrument]) -> None:
         rows = [
@@ -71,17 +72,12 @@ class PostgresFeedTransaction(PostgresTransaction):
 
     async def note_difference(self, report: VenueReport, difference: Difference, *, now: datetime) -> bool:
         noted = await discrepancies.note_difference(self.connection, report, difference=difference, now=now)
-        if noted.is_new:
-            body = {
-                "discrepancy_id": str(noted.discrepancy_id),
-                "kind": difference.kind.value,
-                "ours": None if difference.ours is None else decimal_text(difference.ours),
-                "theirs": None if difference.theirs is None else decimal_text(difference.theirs),
-                "source": report.source,
-                "reported_at": None if report.reported_at is None else time_text(report.reported_at),
-            }
-            await self.publish(DISCREPANCY_FOUND, report.key, body=body)
-        return noted.is_new
+        if noted is None or not noted.is_new:
+            return False
+        await self.publish(DISCREPANCY_FOUND, report.key, body=noted.body)
+        if self.validates_sizes and difference.kind is DiscrepancyKind.SIZE:
+            await reconciliation_runs.ask_for(self.connection, report.key, now=now)
+        return True
 
     async def keep_mark(self, instrument: InstrumentName, mark: Mark) -> None:
         await venue_reports.keep_mark(self.connection, instrument, mark=mark)
@@ -90,10 +86,14 @@ class PostgresFeedTransaction(PostgresTransaction):
 class PostgresFeedLedger:
     """Opens transactions for the messages of feeds; fulfils the port `FeedLedger`."""
 
-    def __init__(self, database: Database, clock: Clock, *, is_publishing: bool = False) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, *, is_publishing: bool = False, validates_sizes: bool = False
+    ) -> None:
+        """`validates_sizes`: where a report first contradicts a size, a run over that position is asked for."""
         self._database = database
         self._clock = clock
         self._is_publishing = is_publishing
+        self._validates_sizes = validates_sizes
 
     @asynccontextmanager
     async def transaction(
