@@ -21,6 +21,7 @@ from steelyard.operations.read_portfolio import PortfolioAnswers
 from steelyard.operations.report_venue_position import ReportVenuePosition
 from steelyard.operations.refresh_marks import NoPriceSource, RefreshMarks
 from steelyard.operations.risk import ReadRisk, RiskTerms
+from steelyard.operations.watch_performance import WatchPerformance
 from steelyard.operations.watch_portfolio import WatchPortfolio
 from steelyard.operations.watch_positions import WatchPositions
 from steelyard.rpc.admin_servicer import AdminServicer
@@ -118,7 +119,11 @@ def services(book: Book) -> Services:
             clock=book.clock,
         ),
         portfolio=portfolio_servicer(book, read=book.portfolio, tokens=tokens),
-        performance=PerformanceServicer(read=book.performance),
+        performance=PerformanceServicer(
+            read=book.performance,
+            watch=WatchPerformance(book.performance, AccountTail(changes), clock=book.clock),
+            clock=book.clock,
+        ),
         market=MarketServicer(instruments=book.instruments, marks=book.marks, tokens=tokens, clock=book.clock),
         admin=AdminServicer(accounts=book.accounts, tokens=tokens, clock=book.clock),
     )

@@ -73,6 +73,11 @@ class Watches:
         )
         self.portfolio = WatchPortfolio(self._feeds, changes, clock=clock)
 
+    @property
+    def account_tail(self) -> AccountTail:
+        """The tail of the log that feeds every watch."""
+        return self._accounts
+
     def start(self) -> None:
         """Begins to follow what is watched."""
         self._accounts.start()

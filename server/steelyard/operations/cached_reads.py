@@ -14,6 +14,7 @@ from steelyard.operations.answer_form import AnswerForm
 from steelyard.operations.cached_answers import CachedAnswers, CachedAnswersFigures
 from steelyard.operations.caching import Cache, Question
 from steelyard.operations.newest_heads import NewestHeads
+from steelyard.operations.performance_ranges import RangeQuestion, RangeRead
 from steelyard.operations.ports import Clock
 from steelyard.operations.read_performance import PerformanceFilter, PerformanceRead, ReadPerformance
 from steelyard.operations.read_portfolio import PortfolioView, ReadPortfolio
@@ -128,11 +129,14 @@ class CachedPerformance:
         form: AnswerForm[PerformanceRead] = AnswerForm(PerformanceRead)
         self._daily = CachedAnswers(cache, heads, form=form, ttl_s=daily_ttl_s, clock=clock)
         self._weekly = CachedAnswers(cache, heads, form=form, ttl_s=weekly_ttl_s, clock=clock)
+        self._ranges: CachedAnswers[RangeRead] = CachedAnswers(
+            cache, heads, form=AnswerForm(RangeRead), ttl_s=weekly_ttl_s, clock=clock
+        )
 
     @property
-    def figures(self) -> tuple[CachedAnswersFigures, CachedAnswersFigures]:
-        """What became of the questions about days and about weeks so far."""
-        return self._daily.figures, self._weekly.figures
+    def figures(self) -> tuple[CachedAnswersFigures, CachedAnswersFigures, CachedAnswersFigures]:
+        """What became of the questions about days, about weeks and about ranges so far."""
+        return self._daily.figures, self._weekly.figures, self._ranges.figures
 
     async def daily(self, wanted: PerformanceFilter, *, freshness: Freshness = AS_IT_IS) -> Answer[PerformanceRead]:
         """One trading day. Raises `InvalidField` for a zone that is none or a day that no calendar reaches."""
@@ -145,6 +149,17 @@ class CachedPerformance:
         assert meant.day is not None
         meant = replace(meant, day=monday_of(meant.day))
         return await self._answer(self._weekly, meant, kind="weekly", ask=self._read.weekly, freshness=freshness)
+
+    async def over(self, question: RangeQuestion, *, freshness: Freshness = AS_IT_IS) -> Answer[RangeRead]:
+        """Any range of time. Raises `InvalidField` like `daily`, and for a range or groups beyond what is answered."""
+        meant = await self._read.resolve_range(question)
+        return await self._ranges.answer(
+            _range_question(meant), read=lambda fresh: self._read.over(meant, freshness=fresh), freshness=freshness
+        )
+
+    async def resolve(self, wanted: PerformanceFilter) -> PerformanceFilter:
+        """The same question with its day rule and its day spelt out. Raises `InvalidField` like `daily`."""
+        return await self._read.resolve(wanted)
 
     async def _answer(
         self,
@@ -163,6 +178,7 @@ class CachedPerformance:
         """Ends reads under way."""
         await self._daily.close()
         await self._weekly.close()
+        await self._ranges.close()
 
 
 def _portfolio_question(
@@ -177,5 +193,11 @@ def _performance_question(meant: PerformanceFilter, *, kind: str) -> Question:
     assert meant.day_rule is not None
     # Texts of filters are told apart by their place, absent ones from empty ones by the sign before them.
     filters = ("-" if each is None else f"={each}" for each in (meant.book, meant.instrument))
-    terms = (meant.day.isoformat(), *filters, repr(meant.day_rule))
+    terms = (meant.day.isoformat(), *filters, repr(meant.day_rule), meant.basis)
     return Question(f"{kind}_performance", terms, tuple(sorted(set(meant.accounts))))
+
+
+def _range_question(meant: RangeQuestion) -> Question:
+    # What was asked is written out whole, apart from the accounts, whose commits name the answer.
+    everyone = replace(meant, scope=replace(meant.scope, accounts=()))
+    return Question("performance_range", (repr(everyone),), tuple(sorted(set(meant.scope.accounts))))

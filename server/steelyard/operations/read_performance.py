@@ -1,4 +1,4 @@
-"""How trading went: completed round trips of a trading day or week, per settle currency."""
+"""How trading went: completed round trips of a trading day, a week or any range, per settle currency."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from decimal import Decimal
 from typing import Protocol
 
 from steelyard.accounting.keys import Account, Book, InstrumentName
-from steelyard.accounting.performance import Performance
+from steelyard.accounting.performance import Basis, Performance
 from steelyard.accounting.trading_calendar import (
     Calendar,
     DayRule,
+    Interval,
     day_interval,
     day_of,
     monday_of,
@@ -20,6 +21,16 @@ from steelyard.accounting.trading_calendar import (
 )
 from steelyard.accounting.units import exactly
 from steelyard.operations.day_rules import check_rule, rule_of_texts
+from steelyard.operations.performance_ranges import (
+    CurvePoints,
+    Cut,
+    Groups,
+    Measured,
+    RangeQuestion,
+    RangeRead,
+    TripScope,
+    interval_of,
+)
 from steelyard.operations.ports import Clock
 from steelyard.operations.reading import AS_IT_IS, Answer, Freshness, Reading, Snapshot
 
@@ -36,6 +47,17 @@ class PerformanceFilter:
     """None: today, by the day rule."""
     day_rule: DayRule | None = None
     """None: the account's own where exactly one is named, else calendar days of America/Chicago."""
+    basis: Basis = Basis.NET
+
+    @property
+    def scope(self) -> TripScope:
+        """The same without the days."""
+        return TripScope(
+            accounts=self.accounts,
+            books=() if self.book is None else (self.book,),
+            instruments=() if self.instrument is None else (self.instrument,),
+            basis=self.basis,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +81,24 @@ class PerformanceStore(Protocol):
         ...
 
     async def completed(
-        self, wanted: PerformanceFilter, *, closed_from: datetime, closed_before: datetime, heads: Collection[Account]
+        self, scope: TripScope, *, interval: Interval, heads: Collection[Account]
     ) -> Snapshot[Mapping[str, Performance]]:
-        """The figures of the trips that closed in [closed_from, closed_before), by settle currency, sorted."""
+        """The figures of the trips that closed in an interval, by settle currency, sorted."""
+        ...
+
+    async def measured(
+        self,
+        scope: TripScope,
+        *,
+        interval: Interval,
+        cut: Cut | None,
+        curve: CurvePoints | None,
+        heads: Collection[Account],
+    ) -> Snapshot[Measured]:
+        """The extended figures of the trips that closed in an interval, in all and by groups, and their curve.
+
+        Raises `InvalidField` where there are more groups than may be answered.
+        """
         ...
 
 
@@ -76,6 +113,14 @@ class PerformanceAnswers(Protocol):
         """The trading week that holds a day."""
         ...
 
+    async def over(self, question: RangeQuestion, *, freshness: Freshness = AS_IT_IS) -> Answer[RangeRead]:
+        """Any range of time."""
+        ...
+
+    async def resolve(self, wanted: PerformanceFilter) -> PerformanceFilter:
+        """The same question with its day rule and its day spelt out."""
+        ...
+
 
 class ReadPerformance:
     """Answers questions about how trading went."""
@@ -88,8 +133,7 @@ class ReadPerformance:
     async def daily(self, wanted: PerformanceFilter, *, freshness: Freshness = AS_IT_IS) -> Answer[PerformanceRead]:
         """One trading day. Raises `InvalidField` for a zone that is none or a day that no calendar reaches."""
         rule, day = await self._rule_and_day(wanted)
-        started_at, ended_at = day_interval(day, rule)
-        return await self._measure(wanted, rule, day=day, interval=(started_at, ended_at), freshness=freshness)
+        return await self._measure(wanted, rule, day=day, interval=day_interval(day, rule), freshness=freshness)
 
     async def weekly(self, wanted: PerformanceFilter, *, freshness: Freshness = AS_IT_IS) -> Answer[PerformanceRead]:
         """The trading week that holds a day, Monday to Monday. Raises `InvalidField` like `daily`."""
@@ -106,14 +150,45 @@ class ReadPerformance:
         rule, day = await self._rule_and_day(wanted)
         return replace(wanted, day_rule=rule, day=day)
 
+    async def over(self, question: RangeQuestion, *, freshness: Freshness = AS_IT_IS) -> Answer[RangeRead]:
+        """Any range of time. Raises `InvalidField` like `daily`, and for a range or groups beyond what is answered."""
+        scope = question.scope
+        rule = await self._rule(question.day_rule, scope.accounts)
+        interval = interval_of(question, rule)
+        groups = Groups(question, rule, interval=interval)
+        answer = await self._reading.answer(
+            lambda heads: self._store.measured(
+                scope, interval=interval, cut=groups.cut, curve=question.curve, heads=heads
+            ),
+            accounts=scope.accounts,
+            freshness=freshness,
+        )
+        measured = answer.value
+        read = RangeRead(
+            day_rule=rule,
+            started_at=interval[0],
+            ended_at=interval[1],
+            currencies=measured.totals,
+            groups=[groups.named(key, figures) for key, figures in measured.groups],
+            curves=measured.curves,
+        )
+        return Answer(read, answer.seen)
+
+    async def resolve_range(self, question: RangeQuestion) -> RangeQuestion:
+        """The same question with its day rule spelt out. Raises `InvalidField` for a zone that is none."""
+        return replace(question, day_rule=await self._rule(question.day_rule, question.scope.accounts))
+
     async def _rule_and_day(self, wanted: PerformanceFilter) -> tuple[DayRule, date]:
-        rule = wanted.day_rule
-        if rule is None and len(wanted.accounts) == 1:
-            texts = await self._store.day_rule_of(wanted.accounts[0])
+        rule = await self._rule(wanted.day_rule, wanted.accounts)
+        return rule, wanted.day or day_of(self._clock(), rule)
+
+    async def _rule(self, rule: DayRule | None, accounts: Sequence[Account]) -> DayRule:
+        if rule is None and len(accounts) == 1:
+            texts = await self._store.day_rule_of(accounts[0])
             rule = None if texts is None else rule_of_texts(texts)
         rule = rule or Calendar()
         check_rule(rule)
-        return rule, wanted.day or day_of(self._clock(), rule)
+        return rule
 
     async def _measure(
         self,
@@ -121,12 +196,12 @@ class ReadPerformance:
         rule: DayRule,
         *,
         day: date,
-        interval: tuple[datetime, datetime],
+        interval: Interval,
         freshness: Freshness,
     ) -> Answer[PerformanceRead]:
         started_at, ended_at = interval
         answer = await self._reading.answer(
-            lambda heads: self._store.completed(wanted, closed_from=started_at, closed_before=ended_at, heads=heads),
+            lambda heads: self._store.completed(wanted.scope, interval=interval, heads=heads),
             accounts=wanted.accounts,
             freshness=freshness,
         )

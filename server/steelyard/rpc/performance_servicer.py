@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 
-from steelyard.accounting.performance import Performance
-from steelyard.operations.read_performance import PerformanceAnswers, PerformanceFilter, funding_of
-from steelyard.rpc import decode, encode
+from steelyard.operations.ports import Clock
+from steelyard.operations.read_performance import PerformanceAnswers
+from steelyard.operations.watch_performance import WatchPerformance
+from steelyard.rpc import decode, decode_performance, encode, encode_performance
 from steelyard.rpc.calls import Context
-from steelyard.rpc.day_rules import day_rule, encode_day_rule
+from steelyard.rpc.day_rules import encode_day_rule
 from steelyard.rpc.header import freshness, read_header
-from steelyard.v1 import performance_pb2, performance_service_pb2, performance_service_pb2_grpc
-
-AnyRequest: TypeAlias = (
-    performance_service_pb2.GetDailyPerformanceRequest | performance_service_pb2.GetWeeklyPerformanceRequest
-)
+from steelyard.v1 import performance_service_pb2, performance_service_pb2_grpc
 
 
 class PerformanceServicer(performance_service_pb2_grpc.PerformanceServiceServicer):
     """How trading went."""
 
-    def __init__(self, *, read: PerformanceAnswers) -> None:
+    def __init__(self, *, read: PerformanceAnswers, watch: WatchPerformance, clock: Clock) -> None:
         self._read = read
+        self._watch = watch
+        self._clock = clock
 
     async def GetDailyPerformance(
         self, request: performance_service_pb2.GetDailyPerformanceRequest, context: Context
     ) -> performance_service_pb2.GetDailyPerformanceResponse:
         """One trading day."""
-        answer = await self._read.daily(_filter(request), freshness=freshness(request.min_commit, context))
+        asked = decode.currencies(request.settle_currencies)
+        answer = await self._read.daily(
+            decode_performance.day_or_week(request), freshness=freshness(request.min_commit, context)
+        )
         read = answer.value
         return performance_service_pb2.GetDailyPerformanceResponse(
             header=read_header(answer.seen),
@@ -35,14 +38,17 @@ class PerformanceServicer(performance_service_pb2_grpc.PerformanceServiceService
             day_rule=encode_day_rule(read.day_rule),
             interval_start_at=encode.timestamp(read.started_at),
             interval_end_at=encode.timestamp(read.ended_at),
-            currencies=[_performance(each) for each in read.currencies.values()],
+            currencies=encode_performance.currencies(read.currencies, asked),
         )
 
     async def GetWeeklyPerformance(
         self, request: performance_service_pb2.GetWeeklyPerformanceRequest, context: Context
     ) -> performance_service_pb2.GetWeeklyPerformanceResponse:
         """One trading week, Monday to Monday."""
-        answer = await self._read.weekly(_filter(request), freshness=freshness(request.min_commit, context))
+        asked = decode.currencies(request.settle_currencies)
+        answer = await self._read.weekly(
+            decode_performance.day_or_week(request), freshness=freshness(request.min_commit, context)
+        )
         read = answer.value
         return performance_service_pb2.GetWeeklyPerformanceResponse(
             header=read_header(answer.seen),
@@ -50,31 +56,33 @@ class PerformanceServicer(performance_service_pb2_grpc.PerformanceServiceService
             day_rule=encode_day_rule(read.day_rule),
             interval_start_at=encode.timestamp(read.started_at),
             interval_end_at=encode.timestamp(read.ended_at),
-            currencies=[_performance(each) for each in read.currencies.values()],
+            currencies=encode_performance.currencies(read.currencies, asked),
         )
 
+    async def GetPerformance(
+        self, request: performance_service_pb2.GetPerformanceRequest, context: Context
+    ) -> performance_service_pb2.GetPerformanceResponse:
+        """Any range of time."""
+        asked = decode.currencies(request.settle_currencies)
+        answer = await self._read.over(
+            decode_performance.range_question(request), freshness=freshness(request.min_commit, context)
+        )
+        read = answer.value
+        return performance_service_pb2.GetPerformanceResponse(
+            header=read_header(answer.seen),
+            day_rule=encode_day_rule(read.day_rule),
+            interval_start_at=encode.timestamp(read.started_at),
+            interval_end_at=encode.timestamp(read.ended_at),
+            currencies=encode_performance.extended_currencies(read.currencies, asked),
+            groups=encode_performance.groups(read.groups, asked),
+            equity_curves=encode_performance.curves(read.curves, asked),
+        )
 
-def _filter(request: AnyRequest) -> PerformanceFilter:
-    return PerformanceFilter(
-        accounts=decode.accounts(request.accounts),
-        book=decode.optional_book(request.book),
-        instrument=decode.optional_instrument(request.instrument),
-        day=decode.calendar_date(request.day, field="day") if request.HasField("day") else None,
-        day_rule=day_rule(request.day_rule) if request.HasField("day_rule") else None,
-    )
-
-
-def _performance(figures: Performance) -> performance_pb2.Performance:
-    return performance_pb2.Performance(
-        settle_currency=figures.currency,
-        net_pnl=encode.money(figures.net),
-        gross_pnl=encode.money(figures.gross),
-        fees=encode.money(figures.fees),
-        funding=encode.money(funding_of(figures)),
-        total_trades=figures.total,
-        winning_trades=figures.winning,
-        losing_trades=figures.losing,
-        scratch_trades=figures.scratch,
-        win_rate=encode.decimal(figures.win_rate),
-        fees_complete=figures.fees_complete,
-    )
+    async def WatchPerformance(
+        self, request: performance_service_pb2.WatchPerformanceRequest, context: Context
+    ) -> AsyncIterator[performance_service_pb2.WatchPerformanceResponse]:
+        """Today's and this week's figures, and again whenever they change."""
+        wanted = decode_performance.watch_request(request)
+        async with aclosing(self._watch.watch(wanted)) as messages:
+            async for told in messages:
+                yield encode_performance.watch_message(told, now=self._clock())

@@ -1,33 +1,33 @@
-"""Completed round trips as performance counts them: sums made by the database, by the index on closing time."""
+"""Completed round trips as performance counts them: sums made by the database, by the index on closing time.
+
+No index covers the figures. Measured on a million trips: it would make a week of 19,200 trips quicker by 7 of 20 ms
+while all is in memory, but then every fill of an open trip would have to touch it, where today it touches no index.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, lateral, select, true
+from sqlalchemy import ColumnElement, FromClause, and_, case, func, select
 
 from steelyard.accounting.keys import Account
-from steelyard.accounting.performance import Performance, performance_of_sums
+from steelyard.accounting.performance import Basis, Performance, performance_of_sums
 from steelyard.accounting.round_trips import CostMethod
-from steelyard.operations.read_performance import PerformanceFilter
+from steelyard.accounting.trading_calendar import Interval
+from steelyard.operations.performance_ranges import CurvePoints, Cut, Measured, TripScope
 from steelyard.operations.reading import Snapshot
+from steelyard.storage import performance_ranges
 from steelyard.storage.database import Database
-from steelyard.storage.tables import accounts, instruments, round_trips
+from steelyard.storage.tables import accounts, instruments, positions, round_trips
 from steelyard.storage.trip_reads import heads_in
 
-T, RECORD, RULES = round_trips.c, instruments.c, accounts.c
+T, RECORD, RULES, P = round_trips.c, instruments.c, accounts.c, positions.c
 
-_by_lots = RULES.cost_method == CostMethod.LOTS.value
-_RESULT = lateral(
-    select(
-        case((_by_lots, T.gross_lots), else_=T.gross_average).label("gross"),
-        (case((_by_lots, T.gross_lots), else_=T.gross_average) - T.fees + T.funding).label("net"),
-    ).correlate(round_trips, accounts),
-    name="result",
-).c
+gross_pnl = case((RULES.cost_method == CostMethod.LOTS.value, T.gross_lots), else_=T.gross_average)
+"""What a trip realized by price, by its account's cost method."""
+costs = T.fees - T.funding
 
 
 class PerformanceReads:
@@ -43,49 +43,84 @@ class PerformanceReads:
         return None if text is None else json.loads(text)
 
     async def completed(
-        self, wanted: PerformanceFilter, *, closed_from: datetime, closed_before: datetime, heads: Collection[Account]
+        self, scope: TripScope, *, interval: Interval, heads: Collection[Account]
     ) -> Snapshot[Mapping[str, Performance]]:
-        """The figures of the trips that closed in [closed_from, closed_before), by settle currency, sorted."""
-        statement = _SUMS.where(T.closed_at >= closed_from, T.closed_at < closed_before, *_conditions(wanted))
+        """The figures of the trips that closed in an interval, by settle currency, sorted."""
+        statement = _SUMS[scope.basis].select_from(trips_in(scope)).where(*closed_in(scope, interval))
         async with self._database.core() as connection:
             rows = (await connection.execute(statement)).mappings().all()
             seen = await heads_in(connection, heads)
-        return Snapshot({row["settle_currency"]: performance_of_sums(**_figures(row)) for row in rows}, seen)
+        return Snapshot({row["currency"]: performance_of_sums(**row) for row in rows}, seen)
+
+    async def measured(
+        self,
+        scope: TripScope,
+        *,
+        interval: Interval,
+        cut: Cut | None,
+        curve: CurvePoints | None,
+        heads: Collection[Account],
+    ) -> Snapshot[Measured]:
+        """The extended figures of the trips that closed in an interval, in all and by groups, and their curve.
+
+        Raises `InvalidField` where there are more groups than may be answered.
+        """
+        trips = performance_ranges.Trips(
+            source=trips_in(scope, has_labels=performance_ranges.needs_labels(cut)),
+            conditions=closed_in(scope, interval),
+            gross=gross_pnl,
+            result=gross_pnl if scope.basis is Basis.GROSS else gross_pnl - costs,
+            cut=cut,
+        )
+        async with self._database.core() as connection:
+            totals = await trips.totals(connection)
+            groups = [] if cut is None or not totals else await trips.groups(connection)
+            curves = {} if curve is None or not totals else await trips.curves(connection, curve)
+            seen = await heads_in(connection, heads)
+        return Snapshot(Measured(totals, groups, curves), seen)
 
 
-_SUMS = (
-    select(
-        RECORD.settle_currency,
-        func.count().label("total"),
-        func.count().filter(_RESULT.net > 0).label("winning"),
-        func.count().filter(_RESULT.net < 0).label("losing"),
-        func.sum(_RESULT.net).label("net"),
-        func.sum(_RESULT.gross).label("gross"),
-        func.sum(T.fees).label("fees"),
-        func.bool_and(T.unvalued_fees.is_(None)).label("fees_complete"),
+def _sums(basis: Basis) -> Any:
+    # Net is summed from its parts at the end: to work it out for each trip would cost as much again.
+    threshold: Any = 0 if basis is Basis.GROSS else costs
+    return (
+        select(
+            RECORD.settle_currency.label("currency"),
+            func.count().label("total"),
+            func.count().filter(gross_pnl > threshold).label("winning"),
+            func.count().filter(gross_pnl < threshold).label("losing"),
+            func.sum(gross_pnl).label("gross"),
+            func.sum(T.fees).label("fees"),
+            func.sum(T.funding).label("funding"),
+            func.bool_and(T.unvalued_fees.is_(None)).label("fees_complete"),
+        )
+        .group_by(RECORD.settle_currency)
+        .order_by(RECORD.settle_currency)
     )
-    .select_from(
-        # Joined from the accounts on: their index by closing time serves a question about all of them, too.
-        accounts.join(round_trips, T.account == RULES.account)
-        .join(instruments, RECORD.instrument == T.instrument)
-        .join(_RESULT.net.table, true())
+
+
+_SUMS = {basis: _sums(basis) for basis in Basis}
+
+
+def trips_in(scope: TripScope, *, has_labels: bool = False) -> FromClause:
+    """Round trips with their accounts and instruments; with their positions too where labels are looked at."""
+    # Joined from the accounts on: their index by closing time serves a question about all of them, too.
+    source: FromClause = accounts.join(round_trips, T.account == RULES.account).join(
+        instruments, RECORD.instrument == T.instrument
     )
-    .group_by(RECORD.settle_currency)
-    .order_by(RECORD.settle_currency)
-)
+    if has_labels or scope.labels:
+        names = ("account", "book", "instrument", "leg")
+        source = source.join(positions, and_(*(P[name] == T[name] for name in names)))
+    return source
 
 
-def _conditions(wanted: PerformanceFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if wanted.accounts:
-        conditions.append(RULES.account.in_(wanted.accounts))
-    if wanted.book is not None:
-        conditions.append(T.book == wanted.book)
-    if wanted.instrument is not None:
-        conditions.append(T.instrument == wanted.instrument)
+def closed_in(scope: TripScope, interval: Interval) -> list[ColumnElement[bool]]:
+    """The conditions that a trip closed in an interval and is one of those meant."""
+    started_at, ended_at = interval
+    conditions: list[ColumnElement[bool]] = [T.closed_at >= started_at, T.closed_at < ended_at]
+    for column, wanted in ((RULES.account, scope.accounts), (T.book, scope.books), (T.instrument, scope.instruments)):
+        if wanted:
+            conditions.append(column.in_(wanted))
+    if scope.labels:
+        conditions.append(P.labels.contains(dict(scope.labels)))
     return conditions
-
-
-def _figures(row: Any) -> dict[str, Any]:
-    figures = {name: row[name] for name in ("total", "winning", "losing", "net", "gross", "fees", "fees_complete")}
-    return {"currency": row["settle_currency"], **figures}
