@@ -30,6 +30,8 @@ class Caller:
 
     def __init__(self, channel: grpc.aio.Channel, *, timeout_s: float, metadata: Iterable[tuple[str, str]]) -> None:
         self.channel = channel
+        self.unhealthy_channel = channel
+        """Reaches servers also while they say NOT_SERVING, as they do while their store is away."""
         self._timeout_s = timeout_s
         self._metadata = tuple(metadata)
         self._written: dict[str, int] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -24,7 +25,7 @@ TIMEOUT_S = 30.0
 MESSAGE_BYTES = 4 * 1024 * 1024
 KEEPALIVE_MS = 30_000
 
-_OPTIONS = [
+_OPTIONS: Sequence[tuple[str, object]] = [
     ("grpc.service_config", service_config()),
     ("grpc.enable_retries", 1),
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
@@ -32,6 +33,7 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
 ]
+_WHATEVER_HEALTH = [*_OPTIONS, ("grpc.inhibit_health_checking", 1)]
 
 
 class Steelyard(
@@ -63,16 +65,16 @@ class Steelyard(
         timeout_s: float = TIMEOUT_S,
     ) -> Self:
         """A client of the service at `host:port`; connects with the first call. `credentials` make it TLS."""
-        if credentials is None:
-            channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
-        else:
-            channel = grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
         metadata = [] if api_key is None else [("x-api-key", api_key)]
-        return cls(channel, timeout_s=timeout_s, metadata=metadata)
+        client = cls(_channel(address, credentials, options=_OPTIONS), timeout_s=timeout_s, metadata=metadata)
+        client.unhealthy_channel = _channel(address, credentials, options=_WHATEVER_HEALTH)
+        return client
 
     async def close(self) -> None:
         """Gives up the connection; calls under way are cancelled."""
         await self.channel.close()
+        if self.unhealthy_channel is not self.channel:
+            await self.unhealthy_channel.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,3 +84,11 @@ class Steelyard(
         *ended: type[BaseException] | BaseException | TracebackType | None,
     ) -> None:
         await self.close()
+
+
+def _channel(
+    address: str, credentials: grpc.ChannelCredentials | None, *, options: Sequence[tuple[str, object]]
+) -> grpc.aio.Channel:
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.secure_channel(address, credentials, options=options)

@@ -61,6 +61,11 @@ class PortfolioCalls(Caller):
     def _portfolio(self) -> portfolio_service_pb2_grpc.PortfolioServiceStub:
         return portfolio_service_pb2_grpc.PortfolioServiceStub(self.channel)
 
+    @cached_property
+    def _last_known(self) -> portfolio_service_pb2_grpc.PortfolioServiceStub:
+        """For questions that take older figures: they are asked of servers whose store is away, too."""
+        return portfolio_service_pb2_grpc.PortfolioServiceStub(self.unhealthy_channel)
+
     async def get_portfolio(
         self,
         accounts: Iterable[str] = (),
@@ -77,6 +82,7 @@ class PortfolioCalls(Caller):
         With `max_staleness` the last figures known, up to that age, when the store is away; with `require_fresh_prices`
         the price source is waited for, else `PricesNotFresh` is raised.
         """
+        asked = self._portfolio if max_staleness is None else self._last_known
         names = tuple(accounts)
         request = portfolio_service_pb2.GetPortfolioRequest(
             accounts=names,
@@ -87,7 +93,7 @@ class PortfolioCalls(Caller):
             max_staleness=_duration(max_staleness),
             require_fresh_prices=require_fresh_prices,
         )
-        return record_of(Portfolio, await self._ask(self._portfolio.GetPortfolio, request))
+        return record_of(Portfolio, await self._ask(asked.GetPortfolio, request))
 
     async def get_exposure(
         self,
@@ -100,6 +106,7 @@ class PortfolioCalls(Caller):
         require_fresh_prices: bool = False,
     ) -> tuple[CurrencyExposure, ...]:
         """The exposure alone, per settle currency; both options as in `get_portfolio`."""
+        asked = self._portfolio if max_staleness is None else self._last_known
         names = tuple(accounts)
         request = portfolio_service_pb2.GetExposureRequest(
             accounts=names,
@@ -109,7 +116,7 @@ class PortfolioCalls(Caller):
             max_staleness=_duration(max_staleness),
             require_fresh_prices=require_fresh_prices,
         )
-        answer = await self._ask(self._portfolio.GetExposure, request)
+        answer = await self._ask(asked.GetExposure, request)
         return tuple(record_of(CurrencyExposure, currency) for currency in answer.currencies)
 
     async def get_pnl(
@@ -123,6 +130,7 @@ class PortfolioCalls(Caller):
         require_fresh_prices: bool = False,
     ) -> tuple[CurrencyPnl, ...]:
         """The profit and loss alone, per settle currency; both options as in `get_portfolio`."""
+        asked = self._portfolio if max_staleness is None else self._last_known
         names = tuple(accounts)
         request = portfolio_service_pb2.GetPnlRequest(
             accounts=names,
@@ -132,7 +140,7 @@ class PortfolioCalls(Caller):
             max_staleness=_duration(max_staleness),
             require_fresh_prices=require_fresh_prices,
         )
-        answer = await self._ask(self._portfolio.GetPnl, request)
+        answer = await self._ask(asked.GetPnl, request)
         return tuple(record_of(CurrencyPnl, currency) for currency in answer.currencies)
 
 

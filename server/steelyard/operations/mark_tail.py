@@ -112,9 +112,10 @@ class MarkTail:
                 if watched is not None:
                     known[name] = None if watched.mark is None else watched.mark.at
             for name, mark in (await self._store.newer(known)).items():
-                self._note(name, mark)
+                self.note(name, mark)
 
-    def _note(self, name: InstrumentName, mark: Mark) -> None:
+    def note(self, name: InstrumentName, mark: Mark) -> None:
+        """Takes note of a mark that somebody has read; the listeners are told where it is newer."""
         watched = self._watched.get(name)
         if watched is not None and _is_newer(mark, watched.mark):
             watched.mark = mark

@@ -43,6 +43,7 @@ class MarksBeside:
             if known is None or known.version < row.version:
                 self.told(row)
             if row.key.instrument in self._open and row.mark is not None:
+                self._tail.note(row.key.instrument, row.mark)
                 self.price_moved(row.key.instrument)
 
     def take(self) -> list[PositionRow]:
