@@ -15,6 +15,8 @@ from steelyard.app.live_side import CachedAnswers, LivePrices, Watches
 from steelyard.app.risk_side import RiskSide
 from steelyard.app.settings import Settings
 from steelyard.app.supervision import until_one_ends
+from steelyard.app.telemetry_side import TelemetrySide, WatchedBuilder
+from steelyard.app.watched_parts import watch_events
 from steelyard.builds.progress_feed import ProgressFeed
 from steelyard.builds.worker import WorkerSettings, run_worker
 from steelyard.imports.reading import ParsedFiles
@@ -135,7 +137,9 @@ class Operations:
             prices=self.prices,
             clock=system_clock,
         )
-        self.watch_performance = WatchPerformance(self.answers.performance, self.watches.account_tail, clock=system_clock)
+        self.watch_performance = WatchPerformance(
+            self.answers.performance, self.watches.account_tail, clock=system_clock
+        )
 
     def _build(self, settings: Settings, database: Database) -> None:
         """What imports files and builds positions."""
@@ -238,7 +242,9 @@ class Service:
     def __init__(self, settings: Settings, *, url: str, log: Log) -> None:
         """Raises `OSError` when the port cannot be had. Needs a running event loop."""
         self._log = log
-        self._database = Database(url, database_limits(settings))
+        told = TelemetrySide(settings, log=log, clock=system_clock, service="steelyard", port=settings.metrics_port)
+        self.telemetry = told
+        self._database = Database(url, database_limits(settings), telemetry=told.store)
         self._operations = Operations(settings, self._database)
         jitter = random.random  # noqa: S311 - spreads retries, no secret
         self.feeds = FeedSide(settings, self._database, clock=system_clock, jitter=jitter, log=log)
@@ -248,6 +254,8 @@ class Service:
             ping=self._database.ping,
             log=log,
             refusals=self._operations.access.layers(log),
+            meters=told.meters,
+            tracer=told.tracer,
             credentials=self._operations.access.credentials(log),
         )
         self.server.on_drain(self._operations.watches.say_goodbye)
@@ -259,6 +267,8 @@ class Service:
 
     async def start(self) -> None:
         """Answers calls from now on."""
+        self.telemetry.start(self._database)
+        watch_events(self.telemetry.meters, self.feeds.parts)
         self._operations.start()
         self.feeds.start()
         await self.server.start()
@@ -283,6 +293,7 @@ class Service:
         await self.feeds.stop_consuming()
         await self._operations.close()
         await self.feeds.stop()
+        await self.telemetry.close()
         await self._database.close()
         return is_drained
 
@@ -293,15 +304,18 @@ class Worker:
     def __init__(self, settings: Settings, *, url: str, log: Log) -> None:
         self._settings = settings
         self._log = log
-        self._database = Database(url, database_limits(settings))
+        port = settings.worker_metrics_port
+        self.telemetry = TelemetrySide(settings, log=log, clock=system_clock, service="steelyard-worker", port=port)
+        self._database = Database(url, database_limits(settings), telemetry=self.telemetry.store)
         chunks = PostgresChunkWork(self._database, system_clock, is_publishing=settings.is_publishing)
-        self._builder = BuildPositions(chunks, system_clock)
+        self._builder = WatchedBuilder(BuildPositions(chunks, system_clock), self.telemetry)
         self._sweep = PostgresSweep(
             self._database, build_timeout_s=settings.build_timeout_s, inbox_kept_days=settings.inbox_kept_days
         )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set; raises what made one of its parts end."""
+        self.telemetry.start(self._database)
         await run_worker(
             self._database.url,
             builder=self._builder,
@@ -313,6 +327,7 @@ class Worker:
 
     async def close(self) -> None:
         """Lets the store go."""
+        await self.telemetry.close()
         await self._database.close()
 
 

@@ -100,6 +100,10 @@ class FeedSide:
         if self._events is not None:
             await self._events.stop()
 
+    def parts(self) -> Sequence[PartStatus]:
+        """How each part that needs the broker is doing; none where there is no broker."""
+        return () if self._events is None else self._events.status()
+
     async def status(self) -> FeedStatus:
         """How it is going. Never raises because the store or the broker is away."""
         since = None
@@ -108,8 +112,7 @@ class FeedSide:
                 since = await self._outbox.waiting_since()
             except StoreUnavailable:
                 since = None
-        parts = () if self._events is None else self._events.status()
-        return FeedStatus(self._events is not None, self._outbox is not None, parts, since)
+        return FeedStatus(self._events is not None, self._outbox is not None, self.parts(), since)
 
 
 def feed_rules(settings: Settings) -> FeedRules:

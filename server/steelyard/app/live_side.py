@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from steelyard.accounting.errors import StoreUnavailable
 from steelyard.accounting.keys import InstrumentName
 from steelyard.app.settings import Settings
+from steelyard.app.watched_parts import price_calls, redis_calls, watch_answers, watch_redis
 from steelyard.cache.redis_cache import RedisCache
 from steelyard.operations.account_tail import AccountTail
 from steelyard.operations.cached_reads import CachedPerformance, CachedPortfolio
@@ -43,7 +44,13 @@ class LivePrices:
                 settings.price_source, url=settings.price_source_url, instruments=settings.price_source_instruments
             )
         )
-        self._refresh = RefreshMarks(self._source, MarkTable(database), clock=clock, stale_after=settings.stale_after)
+        self._refresh = RefreshMarks(
+            self._source,
+            MarkTable(database),
+            clock=clock,
+            stale_after=settings.stale_after,
+            report=price_calls(database.telemetry, settings.price_source),
+        )
 
     @property
     def met_stale(self) -> Callable[[Iterable[InstrumentName]], None]:
@@ -125,7 +132,9 @@ class CachedAnswers:
         if settings.redis_url is not None:
             key = b"" if settings.cache_key is None else settings.cache_key.get_secret_value().encode()
             url = settings.redis_url.get_secret_value()
-            self._redis = RedisCache(url, epoch=ChangeReads(database).epoch, key=key)
+            called = redis_calls(database.telemetry)
+            self._redis = RedisCache(url, epoch=ChangeReads(database).epoch, key=key, called=called)
+            watch_redis(database.telemetry.meters, self._redis)
         cache = self._redis or NoCache()
         # The newest heads are asked for with every question, so an answer is never older than the last commit.
         heads = NewestHeads(self._heads, fresh_s=0)
@@ -133,6 +142,8 @@ class CachedAnswers:
         cached = CachedPortfolio(portfolio, cache, heads=heads, clock=clock, ttl_s=ttl_s, met_stale=prices.met_stale)
         figures = CachedPerformance(performance, cache, heads=heads, clock=clock)
         self.portfolio, self.performance, self._cached = cached, figures, [cached, figures]
+        watch_answers(database.telemetry.meters, "portfolio", figures=lambda: [cached.figures])
+        watch_answers(database.telemetry.meters, "performance", figures=lambda: figures.figures)
 
     def start(self) -> None:
         """Reads the portfolios of the accounts that wrote last, so that the first questions find them."""

@@ -16,9 +16,10 @@ from steelyard.app.running import until_stopped
 from steelyard.app.serving_processes import STOP_MARGIN_S, ServingProcesses, drain_max_s
 from steelyard.app.settings import Settings
 from steelyard.app.store import EmbeddedStore, check_revision
+from steelyard.app.telemetry_side import process_log
 from steelyard.app.token_key import with_token_key
 from steelyard.app.worker_process import WorkerProcess
-from steelyard.telemetry.logs import Log, json_log
+from steelyard.telemetry.logs import Log
 
 Say = Callable[[str], None]
 CONNECTIONS_BESIDE = 10
@@ -45,7 +46,7 @@ async def serve(
     also ends when its owner does. Raises what keeps it from serving: `EmbeddedError`, `StoreNotReady`, `OSError`,
     `ServerNotStarted`.
     """
-    log = json_log(level=settings.log_level)
+    log = process_log(settings)
     if is_owned:
         end_with_owner(stop, grace_s=drain_max_s(settings) + STOP_MARGIN_S)
     async with AsyncExitStack() as stack:

@@ -175,10 +175,9 @@ def tell_vitals(meters: Meters, signs: VitalSigns) -> None:
         meters.gauge(metrics.OPEN_BREACHES, kind).set(count)
 
 
-def process_log(settings: Settings, *, meters: Meters | None = None) -> Log:
+def process_log(settings: Settings) -> Log:
     """The log of a process: secrets that its settings hold are hidden wherever they turn up."""
-    redacted = (meters or Meters()).counter(metrics.LOG_REDACTED)
-    return json_log(level=settings.log_level, redaction=Redaction(secrets_of(settings), met=redacted.inc))
+    return json_log(level=settings.log_level, redaction=Redaction(secrets_of(settings)))
 
 
 def secrets_of(settings: Settings) -> Iterator[str]:

@@ -17,7 +17,8 @@ from steelyard.app.assembly import Worker
 from steelyard.app.child_process import end_with_owner
 from steelyard.app.settings import Settings
 from steelyard.app.store import check_revision, embedded_url
-from steelyard.telemetry.logs import Log, json_log
+from steelyard.app.telemetry_side import process_log
+from steelyard.telemetry.logs import Log
 
 RETRY_S = 1.0
 STOP_GRACE_S = 10.0
@@ -34,7 +35,7 @@ async def work(settings: Settings, *, is_owned: bool, stop: asyncio.Event) -> bo
 
     Raises `EmbeddedError`, `StoreNotReady`.
     """
-    log = json_log(level=settings.log_level)
+    log = process_log(settings)
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD)
     if is_owned:

@@ -41,10 +41,11 @@ class RedisCache:
         timeout_s: float = TIMEOUT_S,
         breaker: Breaker | None = None,
         now_s: Callable[[], float] = time.monotonic,
+        called: Callable[[str, float], None] = lambda _call, _took_s: None,
     ) -> None:
         """`epoch` names the database, so those that share a Redis never see each other's values; it is asked once, when
-        first needed. `key` is the service's own secret; with it only what the service wrote is believed. Connects when
-        first used.
+        first needed. `key` is the service's own secret; with it only what the service wrote is believed. `called` is
+        told how long each call took, seconds. Connects when first used.
         """
         self.figures = CacheFigures()
         self._ask_epoch = epoch
@@ -52,6 +53,7 @@ class RedisCache:
         self._key = key
         self._timeout_s = timeout_s
         self._now_s = now_s
+        self._called = called
         self._breaker = breaker or Breaker(now_s)
         self._redis = Redis.from_url(
             url,
@@ -88,6 +90,22 @@ class RedisCache:
         self._puts.add(task)
         task.add_done_callback(self._puts.discard)
 
+    async def add(self, name: str, amount: int, *, ttl_s: int) -> int | None:
+        """A count of everybody's with the amount added; it is forgotten `ttl_s` after its first. None where it could
+        not be had. Raises nothing."""
+        full_name = await self._full(name)
+        if full_name is None:
+            return None
+        _, answer = await self._try("add", lambda: self._add(full_name, amount, ttl_s=ttl_s))
+        return answer
+
+    async def _add(self, full_name: str, amount: int, *, ttl_s: int) -> int:
+        async with self._redis.pipeline(transaction=True) as steps:
+            steps.incrby(full_name, amount)
+            steps.expire(full_name, ttl_s, nx=True)
+            count, _ = await steps.execute()
+        return int(count)
+
     async def settled(self) -> None:
         """Waits for the puts that have begun."""
         await asyncio.gather(*self._puts)
@@ -111,7 +129,7 @@ class RedisCache:
 
     async def _get(self, full_name: str) -> bytes | None:
         begun_s = self._now_s()
-        is_tried, sealed = await self._try(lambda: self._redis.get(full_name))
+        is_tried, sealed = await self._try("get", lambda: self._redis.get(full_name))
         if is_tried:
             self.figures.gets.add(self._now_s() - begun_s)
         if not isinstance(sealed, bytes):
@@ -125,11 +143,13 @@ class RedisCache:
         answer = None
         if full_name is not None:
             sealed = seal(full_name, value, key=self._key)
-            _, answer = await self._try(lambda: self._redis.set(full_name, sealed, px=max(1, round(ttl_s * 1_000))))
+            _, answer = await self._try(
+                "put", lambda: self._redis.set(full_name, sealed, px=max(1, round(ttl_s * 1_000)))
+            )
         self.figures.puts += bool(answer)
         self.figures.puts_lost += not answer
 
-    async def _try(self, call: Callable[[], Awaitable[R]]) -> tuple[bool, R | None]:
+    async def _try(self, name: str, call: Callable[[], Awaitable[R]]) -> tuple[bool, R | None]:
         """Whether the call was made, and what it gave, None where it failed."""
         figures = self.figures
         if self._under_way >= CALLS_MAX:
@@ -139,6 +159,7 @@ class RedisCache:
             figures.skipped += 1
             return False, None
         self._under_way += 1
+        begun_s = self._now_s()
         try:
             async with asyncio.timeout(self._timeout_s), self._connections:
                 answer = await call()
@@ -150,6 +171,7 @@ class RedisCache:
             return True, None
         finally:
             self._under_way -= 1
+            self._called(name, self._now_s() - begun_s)
         self._breaker.succeeded()
         return True, answer
 

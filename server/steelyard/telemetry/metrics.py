@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -129,7 +129,6 @@ VITALS_FAILED = _gauge("steelyard_vitals_failed", "1", "1 while the store does n
 LOOP_LAG = _times("steelyard_loop_lag_seconds", "How much later than asked the event loop came back.")
 LOOP_LAG_WORST = _gauge("steelyard_loop_lag_worst_seconds", "s", "The longest such delay of the last ten seconds.")
 BUILD_CHUNKS = _times("steelyard_chunk_seconds", "How long chunks of builds took.", "outcome", buckets=SLOW_S)
-LOG_REDACTED = _counter("steelyard_log_redacted_total", "{line}", "Log lines that a secret was taken out of.")
 
 METRICS: tuple[Metric, ...] = tuple(value for value in tuple(globals().values()) if isinstance(value, Metric))
 
@@ -138,6 +137,8 @@ class Meters:
     """The instruments of one process."""
 
     def __init__(self) -> None:
+        # When a series began is told to OTLP; in Prometheus it would double their number.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=False)
         self._instruments = {metric.name: _made(metric, self.registry) for metric in METRICS if not metric.is_asked_for}
         self._asked = {metric.name: _Asked(metric) for metric in METRICS if metric.is_asked_for}

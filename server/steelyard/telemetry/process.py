@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from wsgiref.simple_server import WSGIServer
 
@@ -27,11 +28,11 @@ class LoopLag:
 
     async def run(self) -> None:
         """Measures until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
-            asked = loop.time() + LOOK_S
+            # Not the loop's own clock: uvloop's counts whole milliseconds.
+            asked_s = time.perf_counter() + LOOK_S
             await asyncio.sleep(LOOK_S)
-            late = max(0.0, loop.time() - asked)
+            late = max(0.0, time.perf_counter() - asked_s)
             self._lag.observe(late)
             self._last.append(late)
             self._worst.set(max(self._last))

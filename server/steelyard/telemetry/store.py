@@ -39,10 +39,10 @@ class StoreTelemetry:
         slow_query_s: float = SLOW_QUERY_S,
     ) -> None:
         """Statements that take `slow_query_s` or longer are logged, without their arguments."""
-        self._meters = meters or Meters()
+        self.meters = self._meters = meters or Meters()
         self._log = log or silent_log()
         self._positions = positions or PositionLog(None)
-        self._tracer = tracer or Tracer()
+        self.tracer = self._tracer = tracer or Tracer()
         self._slow_query_s = slow_query_s
         self._verbs = {verb: self._meters.histogram(metrics.SQL_SECONDS, verb) for verb in (*VERBS, "OTHER")}
         self._by_statement: dict[str, Any] = {}
