@@ -1,4 +1,4 @@
-"""A book with everything that a clean one may hold, what looks at it, and ways to damage it behind the product's back."""
+"""A book with everything that a clean one may hold, what looks at it, and ways to damage it."""
 
 import random
 from collections.abc import Sequence
@@ -29,9 +29,8 @@ from steelyard.storage.discrepancy_records import DiscrepancyRecords
 from steelyard.storage.feed_ledger import PostgresFeedLedger
 from steelyard.storage.reconciliation import PostgresReconciliation
 from steelyard.storage.reconciliation_runs import ReconciliationRuns
-from tests.questions.books import START
+from tests.questions.books import START, fill, funding, key
 from tests.questions.books import Book as PlainBook
-from tests.questions.books import fill, funding, key
 
 TABLES = (
     *("accounts", "account_heads", "account_commits", "adjustments", "build_keys", "builds", "checkpoints"),
