@@ -26,12 +26,18 @@ _SERVES = re.compile(r"serves on (\S+?):? ")
 @asynccontextmanager
 async def serving(url: str, *, variables: Mapping[str, str] | None = None) -> AsyncIterator[Steelyard]:
     """A service without a worker on a database, and a client of it; `variables` are settings of it."""
+    async with serving_at(url, variables=variables) as address, Steelyard.connect(address) as client:
+        yield client
+
+
+@asynccontextmanager
+async def serving_at(url: str, *, variables: Mapping[str, str] | None = None) -> AsyncIterator[str]:
+    """The same; gives its address, for callers with clients of their own."""
     async with _running(url, "serve", "--port", "0", "--no-worker", variables=variables) as process:
         address = await _address(process)
         reading = asyncio.create_task(_discard(process))
         try:
-            async with Steelyard.connect(address) as client:
-                yield client
+            yield address
         finally:
             reading.cancel()
 
