@@ -98,7 +98,7 @@ def _portfolio(*extra: ColumnElement[Any], is_filtered_by_account: bool, is_filt
     return Compiled(statement.order_by(*KEY_COLUMNS))
 
 
-_PORTFOLIOS = {
+PORTFOLIOS = {
     (has_trip, by_account, by_instrument): _portfolio(
         *(FULL if has_trip else ()), is_filtered_by_account=by_account, is_filtered_by_instrument=by_instrument
     )
@@ -124,7 +124,7 @@ class PortfolioReads:
     ) -> Snapshot[PortfolioRead]:
         """All positions of accounts (none: of all) in instruments (none: in all), in key order."""
         is_full = detail is Detail.FULL
-        statement = _PORTFOLIOS[is_full, bool(accounts), bool(instruments)]
+        statement = PORTFOLIOS[is_full, bool(accounts), bool(instruments)]
         arguments = statement.arguments(accounts=list(accounts), instruments=list(instruments))
         exposures: Exposures = {}
         async with self._database.read() as connection:
