@@ -6,14 +6,26 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from steelyard.app.assembly import Service
-from steelyard.client import AccessDenied, InvalidField, KeysExhausted, KeysNotKept, KeyTerms, NotFound, Steelyard
+from steelyard.client import (
+    AccessDenied,
+    BuildMode,
+    InvalidField,
+    KeysExhausted,
+    KeysNotKept,
+    KeyTerms,
+    NotFound,
+    Steelyard,
+    TryLater,
+)
 from steelyard.client import Scope as Asked
 from steelyard.operations.access import Scope
+from steelyard.operations.keep_keys import KeyReceipt
 from steelyard.operations.key_ring import STALE_S
 from tests.access.desk import client, guarded, new_key
 from tests.client.desk import make_fill, serving_book
@@ -129,3 +141,37 @@ async def test_a_service_without_a_pepper_keeps_no_keys(database_url: str) -> No
     async with serving_book(database_url) as open_service, Steelyard.connect(open_service.address) as steelyard:
         with pytest.raises(KeysNotKept):
             await steelyard.create_api_key(KeyTerms(owner="a"), scopes=(Asked.ADMIN,))
+
+
+async def test_a_bound_key_imports_the_rows_of_its_own_accounts_and_no_others(
+    service: Service, database_url: str, tmp_path: Path
+) -> None:
+    bound = await new_key(database_url, Scope.FILLS_IMPORT, accounts=["mine"])
+    file = tmp_path / "day.csv"
+    file.write_text(
+        "fill_id,account,book,instrument,side,quantity,price,fee,fee_currency,executed_at\n"
+        "1,mine,main,MNQ SEP25,BUY,1,25000,0,,2025-06-20T14:00:00Z\n"
+        "2,theirs,main,MNQ SEP25,BUY,1,25000,0,,2025-06-20T14:00:00Z\n"
+    )
+    async with client(service, bound) as steelyard:
+        done = await steelyard.import_trades(file)
+    assert (done.trade_import.recorded, done.trade_import.rejected) == (1, 1)
+    (row,) = done.rows
+    assert (row.row_number, row.reason) == (3, "ACCOUNT_DENIED: the key may not write this account")
+
+
+async def test_a_key_has_no_more_builds_under_way_than_it_may(service: Service, database_url: str) -> None:
+    """Without a worker nothing ends: they stay under way."""
+    await record_some(service, await new_key(database_url, Scope.ADMIN))
+    key = await new_key(database_url, Scope.BUILDS_RUN, builds_max=2)
+    async with client(service, key) as steelyard:
+        for _ in range(2):
+            await steelyard.create_build(accounts=["desk"], mode=BuildMode.FULL)
+        with pytest.raises(TryLater):
+            await steelyard.create_build(accounts=["desk"], mode=BuildMode.FULL)
+
+
+async def record_some(service: Service, key: KeyReceipt) -> None:
+    """Gives a build something to do."""
+    async with client(service, key) as steelyard:
+        await steelyard.record_fill(make_fill(1))

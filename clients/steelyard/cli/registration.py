@@ -6,6 +6,7 @@ import typer
 
 from steelyard.cli.builds import build
 from steelyard.cli.importing import import_files
+from steelyard.cli.keys import keys
 from steelyard.cli.questions import accounts, instruments, perf, portfolio, positions, trips
 from steelyard.cli.risk import check_order, limits
 
@@ -17,3 +18,4 @@ def register(app: typer.Typer) -> None:
     app.command(name="check-order")(check_order)
     app.command(name="import")(import_files)
     app.add_typer(build)
+    app.add_typer(keys)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
@@ -48,6 +50,17 @@ def ask(server: str, question: Callable[[Steelyard], Awaitable[T]]) -> T:
         fail(str(error) or type(error).__name__)
 
 
+def connected(server: str) -> Steelyard:
+    """A client of the service, with the key in STEELYARD_API_KEY, over TLS where STEELYARD_TLS_CA names a PEM file of
+    authorities. Raises `OSError` where that cannot be read."""
+    authorities = os.environ.get("STEELYARD_TLS_CA")
+    return Steelyard.connect(
+        server,
+        api_key=os.environ.get("STEELYARD_API_KEY") or None,
+        authorities=Path(authorities).read_bytes() if authorities else None,
+    )
+
+
 def tell(records: Any, *, as_json: bool, table: Callable[[], RenderableType]) -> None:
     """Prints an answer: as JSON, or as the table that is made only then."""
     if as_json:
@@ -82,7 +95,7 @@ def json_line(value: Any) -> str:
 
 
 async def _asked(server: str, question: Callable[[Steelyard], Awaitable[T]]) -> T:
-    async with Steelyard.connect(server) as steelyard:
+    async with connected(server) as steelyard:
         return await question(steelyard)
 
 

@@ -12,10 +12,12 @@ import grpc.aio
 from steelyard.client.build_calls import BuildCalls
 from steelyard.client.fill_calls import FillCalls
 from steelyard.client.fill_stream import FillStreamCalls
+from steelyard.client.key_calls import KeyCalls
 from steelyard.client.market_calls import AdminCalls, MarketCalls
+from steelyard.client.performance_calls import PerformanceCalls
 from steelyard.client.portfolio_watch import PortfolioWatchCalls
 from steelyard.client.position_calls import PositionCalls
-from steelyard.client.report_calls import PerformanceCalls, PortfolioCalls
+from steelyard.client.report_calls import PortfolioCalls
 from steelyard.client.risk_calls import RiskCalls
 from steelyard.client.service_config import service_config
 from steelyard.client.watch_calls import WatchCalls
@@ -48,6 +50,7 @@ class Steelyard(
     PerformanceCalls,
     MarketCalls,
     AdminCalls,
+    KeyCalls,
 ):
     """A connection to steelyard: `async with Steelyard.connect() as steelyard: await steelyard.get_position(...)`.
 
@@ -61,10 +64,14 @@ class Steelyard(
         address: str = DEFAULT_ADDRESS,
         *,
         api_key: str | None = None,
+        authorities: bytes | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> Self:
-        """A client of the service at `host:port`; connects with the first call. `credentials` make it TLS."""
+        """A client of the service at `host:port`; connects with the first call. `authorities` (PEM) make it TLS, or
+        `credentials` where clients show a certificate, too."""
+        if credentials is None and authorities is not None:
+            credentials = grpc.ssl_channel_credentials(authorities)
         metadata = [] if api_key is None else [("x-api-key", api_key)]
         client = cls(_channel(address, credentials, options=_OPTIONS), timeout_s=timeout_s, metadata=metadata)
         client.unhealthy_channel = _channel(address, credentials, options=_WHATEVER_HEALTH)

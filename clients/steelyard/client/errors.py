@@ -129,6 +129,14 @@ class InstrumentInUse(PreconditionFailed):
     """The instrument has fills; only an update that rebuilds its keys may change it."""
 
 
+class KeysExhausted(PreconditionFailed):
+    """The owner has as many live keys as one may have: take one back first."""
+
+
+class KeysNotKept(PreconditionFailed):
+    """The service runs without API keys."""
+
+
 class TryLater(SteelyardCallError):
     """Too much is waiting or asked for; `retry_after_s` says when to try again."""
 
@@ -164,6 +172,8 @@ BY_REASON: Mapping[str, type[SteelyardCallError]] = {
     "BUILD_ALREADY_DONE": BuildAlreadyDone,
     "PRICES_NOT_FRESH": PricesNotFresh,
     "INSTRUMENT_IN_USE": InstrumentInUse,
+    "KEYS_EXHAUSTED": KeysExhausted,
+    "KEYS_NOT_KEPT": KeysNotKept,
     "QUEUE_FULL": TryLater,
     "RATE_LIMITED": TryLater,
     "STREAM_LIMIT": TryLater,

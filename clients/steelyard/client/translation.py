@@ -181,5 +181,6 @@ _SCALARS: Mapping[Any, Reader] = {
     bool: _same,
     Decimal: Decimal,
     datetime: _datetime_of,
+    timedelta: lambda value: timedelta(seconds=value.seconds, microseconds=value.nanos // 1_000),
     date: lambda value: date(value.year, value.month, value.day),
 }

@@ -92,6 +92,8 @@ class _AccountRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccountRu
     """Not at all: nothing here belongs to an account."""
     ACCOUNT_RULE_ALL: _AccountRule.ValueType  # 4
     """It is refused: what is asked reaches over all accounts."""
+    ACCOUNT_RULE_ROWS: _AccountRule.ValueType  # 5
+    """By the rows of the file: those of other accounts are refused, as results of the import."""
 
 class AccountRule(_AccountRule, metaclass=_AccountRuleEnumTypeWrapper):
     """How a key that is bound to accounts is held to them."""
@@ -106,6 +108,8 @@ ACCOUNT_RULE_NONE: AccountRule.ValueType  # 3
 """Not at all: nothing here belongs to an account."""
 ACCOUNT_RULE_ALL: AccountRule.ValueType  # 4
 """It is refused: what is asked reaches over all accounts."""
+ACCOUNT_RULE_ROWS: AccountRule.ValueType  # 5
+"""By the rows of the file: those of other accounts are refused, as results of the import."""
 Global___AccountRule: _TypeAlias = AccountRule  # noqa: Y015
 
 class _Tier:

@@ -154,6 +154,12 @@ class KeysExhausted(PreconditionError):
     reason = "KEYS_EXHAUSTED"
 
 
+class KeysNotKept(PreconditionError):
+    """The service runs without API keys: STEELYARD_KEY_PEPPER is not set."""
+
+    reason = "KEYS_NOT_KEPT"
+
+
 class RateLimited(SteelyardError):
     """The key has used up what it may ask for in this period."""
 

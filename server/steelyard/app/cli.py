@@ -13,6 +13,7 @@ import typer
 
 from steelyard.app import running
 from steelyard.app.failures import FAILED, told
+from steelyard.cli.keys import keys
 from steelyard.cli.registration import register
 
 HostOption = Annotated[str | None, typer.Option("--host", help="Address to listen on.", show_default="127.0.0.1")]
@@ -101,7 +102,7 @@ def demo(
 
     if as_json and not file:
         raise typer.BadParameter("needs --file", param_hint="--json")
-    settings = read_settings(host="127.0.0.1", port=0, log_level="error", drain_wait_s=0)
+    settings = read_settings(host="127.0.0.1", port=0, log_level="error", drain_wait_s=0, api_keys="off")
     # Where the width is not known, lines are as long as they need to be.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 110
     show = Demo(settings, out=Console(width=width), aside=Console(stderr=True, width=width))
@@ -109,6 +110,19 @@ def demo(
 
 
 register(commands)
+
+
+@keys.command("first")
+def first_key(
+    owner: Annotated[str, typer.Option("--owner", help="Who is to use it.")] = "admin",
+    data: DataOption = None,
+) -> None:
+    """Make a key for everything in the database itself. No call can make the first one."""
+    from steelyard.app.first_key import first_key as make_key
+    from steelyard.app.settings import read_settings
+
+    settings = read_settings(data_directory=data)
+    _run(lambda _stop: make_key(settings, owner=owner, say=_say))
 
 
 def main() -> None:

@@ -92,6 +92,14 @@ class BuildScope:
 
 
 @dataclass(frozen=True, slots=True)
+class Asker:
+    """Whose key asks for a build, and how many of its builds may be under way at once."""
+
+    key_id: str
+    builds_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class NewBuild:
     """A build that somebody wants."""
 
@@ -105,6 +113,8 @@ class NewBuild:
     is_validate_only: bool = False
     retry_of: UUID | None = None
     import_id: UUID | None = None
+    asker: Asker | None = None
+    """None: the service itself, or it runs without keys."""
 
 
 @dataclass(frozen=True, slots=True)

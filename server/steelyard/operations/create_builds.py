@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from steelyard.operations.building import (
+    Asker,
     Build,
     BuildMode,
     BuildPriority,
@@ -35,8 +36,9 @@ class CreateBuilds:
         self._store = store
         self._build_timeout_s = build_timeout_s
 
-    async def create(self, wanted: WantedBuild, mark: RequestMark) -> tuple[Build, bool]:
-        """A new build, or that of an earlier call (True). Raises `NotFound`, `RequestIdReused`, `StoreUnavailable`."""
+    async def create(self, wanted: WantedBuild, mark: RequestMark, *, asker: Asker | None = None) -> tuple[Build, bool]:
+        """A new build, or that of an earlier call (True). Raises `NotFound`, `RequestIdReused`, `StoreUnavailable`, and
+        `QueueFull` while as many of the asker's builds are under way as may be."""
         new = NewBuild(
             build_id=uuid4(),
             scope=wanted.scope,
@@ -45,6 +47,7 @@ class CreateBuilds:
             priority=wanted.priority,
             timeout_s=self._build_timeout_s,
             is_validate_only=wanted.is_validate_only,
+            asker=asker,
         )
         return await self._store.create(new, mark)
 
@@ -53,9 +56,9 @@ class CreateBuilds:
         `RequestIdReused`, `StoreUnavailable`."""
         return await self._store.cancel(build_id, mark)
 
-    async def retry(self, build_id: UUID, mark: RequestMark) -> tuple[Build, bool]:
+    async def retry(self, build_id: UUID, mark: RequestMark, *, asker: Asker | None = None) -> tuple[Build, bool]:
         """A new build of what an ended one left undone. Raises `NotFound`, `BuildAlreadyDone` where nothing was,
-        `InvalidField` where it has not ended, `RequestIdReused`, `StoreUnavailable`."""
+        `InvalidField` where it has not ended, `RequestIdReused`, `QueueFull`, `StoreUnavailable`."""
         new = NewBuild(
             build_id=uuid4(),
             scope=BuildScope(),
@@ -64,5 +67,6 @@ class CreateBuilds:
             priority=None,
             timeout_s=self._build_timeout_s,
             retry_of=build_id,
+            asker=asker,
         )
         return await self._store.retry(new, mark)

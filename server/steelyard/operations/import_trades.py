@@ -91,6 +91,8 @@ class ImportRequest:
     time_zone: str = DEFAULT_TIME_ZONE
     is_auto_build: bool = True
     is_validate_only: bool = False
+    allowed_accounts: frozenset[keys.Account] | None = None
+    """Rows of others are refused; None: the caller may write all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +261,7 @@ class ImportTrades:
             is_held=not request.is_auto_build,
             is_validate_only=request.is_validate_only,
             results_max=self._limits.results_kept,
+            allowed_accounts=request.allowed_accounts,
         )
 
     async def _merge(

@@ -220,6 +220,8 @@ class MergePlan:
     is_validate_only: bool
     """Everything is tried and nothing kept."""
     results_max: int
+    allowed_accounts: frozenset[Account] | None = None
+    """Rows of others are refused; None: none are."""
 
 
 @dataclass(frozen=True, slots=True)

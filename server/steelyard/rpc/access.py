@@ -18,8 +18,9 @@ from google.protobuf.message import Message
 from steelyard.accounting.errors import AccountDenied, ApiKeyInvalid, ScopeMissing
 from steelyard.accounting.keys import Account
 from steelyard.operations.access import Scope
+from steelyard.operations.building import Asker
 from steelyard.operations.key_ring import KeyRing
-from steelyard.rpc.calls import Call
+from steelyard.rpc.calls import Call, current_call
 from steelyard.rpc.services import REGISTRATIONS
 from steelyard.v1 import access_pb2, options_pb2
 
@@ -116,6 +117,18 @@ def accounts_in(message: Message, path: Path) -> Iterator[str]:
     yield value
 
 
+def own_accounts() -> frozenset[Account] | None:
+    """The accounts that the caller's key is bound to; None: it is bound to none, or there are no keys."""
+    key = current_call().key
+    return None if key is None else key.terms.accounts
+
+
+def asker() -> Asker | None:
+    """Whose key asks for a build; None while there are no keys."""
+    key = current_call().key
+    return None if key is None else Asker(key.key_id, key.terms.builds_max)
+
+
 class Authenticate:
     """Knows the caller by his key and refuses what it is not good for."""
 
@@ -178,7 +191,7 @@ def _bind(call: Call, own: frozenset[Account], *, demand: Demand) -> None:
         call.examine_request = lambda request: _examine_named(request, own, paths=demand.asked)
     elif demand.accounts == access_pb2.ACCOUNT_RULE_ANSWERED:
         call.examine_answer = lambda answer: _examine_told(answer, own, paths=demand.told)
-    elif demand.accounts != access_pb2.ACCOUNT_RULE_NONE:
+    elif demand.accounts not in (access_pb2.ACCOUNT_RULE_NONE, access_pb2.ACCOUNT_RULE_ROWS):
         raise AccountDenied("the key is bound to accounts, and this reaches over all of them")
 
 

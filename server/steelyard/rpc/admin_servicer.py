@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from steelyard.accounting.errors import InvalidField
+from steelyard.accounting.errors import InvalidField, KeysNotKept
 from steelyard.accounting.lots import LotMethod
 from steelyard.accounting.round_trips import CostMethod
 from steelyard.operations.answering_once import RequestIdentity
 from steelyard.operations.day_rules import rule_of_texts
 from steelyard.operations.keep_accounts import AccountChange, AccountRecord, KeepAccounts
+from steelyard.operations.keep_keys import KeepKeys
 from steelyard.operations.ports import Clock
 from steelyard.rpc import decode, encode
 from steelyard.rpc.calls import Context
 from steelyard.rpc.day_rules import day_rule, encode_day_rule
 from steelyard.rpc.header import freshness, read_header, write_header
+from steelyard.rpc.keys import encode_key, key_terms
 from steelyard.rpc.page_tokens import PageTokens
 from steelyard.v1 import admin_pb2, admin_service_pb2, admin_service_pb2_grpc
 
@@ -41,8 +43,12 @@ SIZE_AUTHORITIES: Mapping[admin_pb2.SizeAuthority.ValueType, str] = {
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     """Who may hold positions, and by which rules."""
 
-    def __init__(self, *, accounts: KeepAccounts, tokens: PageTokens, clock: Clock) -> None:
+    def __init__(
+        self, *, accounts: KeepAccounts, keys: KeepKeys | None = None, tokens: PageTokens, clock: Clock
+    ) -> None:
+        """`keys` is None while the service keeps none."""
         self._accounts = accounts
+        self._keys = keys
         self._tokens = tokens
         self._clock = clock
 
@@ -86,6 +92,57 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             accounts=[_account(record) for record in answer.value.rows],
             next_page_token=self._tokens.next(request, answer.value.next_after),
         )
+
+    async def CreateApiKey(
+        self, request: admin_service_pb2.CreateApiKeyRequest, context: Context
+    ) -> admin_service_pb2.CreateApiKeyResponse:
+        """Makes an API key."""
+        if not request.HasField("key"):
+            raise InvalidField("key", "is required")
+        request_id = decode.uuid(request.request_id, field="request_id")
+        receipt = await self._kept_keys.create(
+            key_terms(request.key), request=RequestIdentity(request_id, decode.body_hash(request))
+        )
+        return admin_service_pb2.CreateApiKeyResponse(
+            header=write_header((), at=self._clock()),
+            key=encode_key(receipt.key),
+            secret=receipt.secret or "",
+            replayed=receipt.is_replayed,
+        )
+
+    async def ListApiKeys(
+        self, request: admin_service_pb2.ListApiKeysRequest, context: Context
+    ) -> admin_service_pb2.ListApiKeysResponse:
+        """The API keys, by owner and id."""
+        page = await self._kept_keys.page(
+            owner=request.owner or None,
+            is_live_only=request.live_only,
+            size=decode.page_size(request.page_size),
+            after=self._tokens.cursor(request),
+        )
+        return admin_service_pb2.ListApiKeysResponse(
+            header=write_header((), at=self._clock()),
+            keys=[encode_key(key) for key in page.rows],
+            next_page_token=self._tokens.next(request, page.next_after),
+        )
+
+    async def RevokeApiKey(
+        self, request: admin_service_pb2.RevokeApiKeyRequest, context: Context
+    ) -> admin_service_pb2.RevokeApiKeyResponse:
+        """Takes an API key back."""
+        request_id = decode.uuid(request.request_id, field="request_id")
+        receipt = await self._kept_keys.revoke(
+            request.key_id, request=RequestIdentity(request_id, decode.body_hash(request))
+        )
+        return admin_service_pb2.RevokeApiKeyResponse(
+            header=write_header((), at=self._clock()), key=encode_key(receipt.key), replayed=receipt.is_replayed
+        )
+
+    @property
+    def _kept_keys(self) -> KeepKeys:
+        if self._keys is None:
+            raise KeysNotKept
+        return self._keys
 
 
 def _change(request: admin_service_pb2.UpsertAccountRequest) -> AccountChange:

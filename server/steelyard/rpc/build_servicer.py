@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from uuid import UUID
 
 from steelyard.accounting.errors import InvalidField
@@ -15,6 +16,7 @@ from steelyard.operations.read_builds import ROWS_TOLD, ReadBuilds
 from steelyard.operations.reading import Seen
 from steelyard.operations.roll_back_import import RollBackImport
 from steelyard.rpc import decode, decode_build, encode_build
+from steelyard.rpc.access import asker, own_accounts
 from steelyard.rpc.calls import Context, seconds_left
 from steelyard.rpc.header import read_header, write_header
 from steelyard.rpc.page_tokens import PageTokens
@@ -48,7 +50,8 @@ class BuildServicer(build_service_pb2_grpc.BuildServiceServicer):
     ) -> build_service_pb2.ImportTradesResponse:
         """Takes one file: first a header, then its bytes."""
         parts = aiter(request_iterator)
-        receipt = await self._imports.run(decode_build.import_request(await _header(parts)), _chunks(parts))
+        wanted = replace(decode_build.import_request(await _header(parts)), allowed_accounts=own_accounts())
+        receipt = await self._imports.run(wanted, _chunks(parts))
         return build_service_pb2.ImportTradesResponse(
             header=write_header(receipt.commits, at=self._clock()),
             trade_import=encode_build.trade_import(receipt.record),
@@ -97,7 +100,7 @@ class BuildServicer(build_service_pb2_grpc.BuildServiceServicer):
     ) -> build_service_pb2.CreateBuildResponse:
         """Starts a build and answers at once."""
         mark = decode_build.request_mark(request)
-        build, is_replayed = await self._create.create(decode_build.wanted_build(request), mark)
+        build, is_replayed = await self._create.create(decode_build.wanted_build(request), mark, asker=asker())
         return build_service_pb2.CreateBuildResponse(
             header=write_header((), at=self._clock()), build=encode_build.build(build), replayed=is_replayed
         )
@@ -149,7 +152,7 @@ class BuildServicer(build_service_pb2_grpc.BuildServiceServicer):
     ) -> build_service_pb2.RetryBuildResponse:
         """Starts a new build of only what failed or was not reached."""
         mark = decode_build.request_mark(request)
-        build, is_replayed = await self._create.retry(_build_id(request.build_id), mark)
+        build, is_replayed = await self._create.retry(_build_id(request.build_id), mark, asker=asker())
         return build_service_pb2.RetryBuildResponse(
             header=write_header((), at=self._clock()), build=encode_build.build(build), replayed=is_replayed
         )

@@ -47,6 +47,7 @@ CODES: Mapping[type[errors.SteelyardError], grpc.StatusCode] = {
     errors.PricesNotFresh: _Code.FAILED_PRECONDITION,
     errors.InstrumentInUse: _Code.FAILED_PRECONDITION,
     errors.KeysExhausted: _Code.FAILED_PRECONDITION,
+    errors.KeysNotKept: _Code.FAILED_PRECONDITION,
     errors.RateLimited: _Code.RESOURCE_EXHAUSTED,
     errors.StreamLimit: _Code.RESOURCE_EXHAUSTED,
     errors.QueueFull: _Code.RESOURCE_EXHAUSTED,

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from steelyard.accounting.errors import NotFound
+from steelyard.accounting.errors import NotFound, QueueFull
 from steelyard.operations.building import (
     CHUNK_TASK,
     KEY_WEIGHT,
     PLAN_CHUNK_WEIGHT,
     SMALL_BUILD,
+    Asker,
     BuildMode,
     BuildPriority,
     BuildScope,
@@ -32,8 +33,12 @@ JOB_PRIORITY = {BuildPriority.IMMEDIATE: 10, BuildPriority.BULK: 0}
 
 _INSERT_BUILD = """
 INSERT INTO builds (build_id, request_id, mode, scope, trigger, priority, is_validate_only, state, is_planned, retry_of,
-                    import_id, timeout_s)
-VALUES ($1, $2, $3, $4, $5, $6, $7, 'PENDING', true, $8, $9, $10)
+                    import_id, timeout_s, requested_by)
+VALUES ($1, $2, $3, $4, $5, $6, $7, 'PENDING', true, $8, $9, $10, $11)
+"""
+_LOCK_ASKER = "SELECT pg_advisory_xact_lock(hashtext('builds of a key'), hashtext($1))"
+_UNDER_WAY = """
+SELECT count(*) FROM builds WHERE requested_by = $1 AND state IN ('PENDING', 'RUNNING', 'CANCELLING')
 """
 _KEYS = "account, book, instrument, leg"
 _CHUNK = f"(sum(entries + {KEY_WEIGHT}) OVER (ORDER BY {_KEYS}) - entries - {KEY_WEIGHT}) / {PLAN_CHUNK_WEIGHT}"
@@ -161,11 +166,21 @@ async def defer_chunks(
 
 
 async def _insert(connection: Connection, new: NewBuild, *, request_id: UUID | None) -> None:
+    if new.asker is not None:
+        await _check_asker(connection, new.asker)
     await connection.execute(
         _INSERT_BUILD,
         *(new.build_id, request_id, new.mode.value, scope_text(new.scope), new.trigger.value),
         *((new.priority or BuildPriority.BULK).value, new.is_validate_only, new.retry_of, new.import_id, new.timeout_s),
+        None if new.asker is None else new.asker.key_id,
     )
+
+
+async def _check_asker(connection: Connection, asker: Asker) -> None:
+    await connection.execute(_LOCK_ASKER, asker.key_id)
+    count = await connection.fetchval(_UNDER_WAY, asker.key_id)
+    if count >= asker.builds_max:
+        raise QueueFull(f"{count} builds of this key are under way", limit=str(asker.builds_max))
 
 
 async def _start(connection: Connection, build_id: UUID, *, priority: BuildPriority | None) -> None:

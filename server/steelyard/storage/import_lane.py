@@ -111,7 +111,8 @@ class ImportLane:
     async def _refuse(self, plan: MergePlan) -> tuple[int, list[StoreResult]]:
         """Takes the rows out that cannot be recorded, and gives how many there were and the first of them."""
         await self._connection.execute(staging.INSTRUMENTS)
-        refused = affected(await self._connection.execute(staging.REFUSALS, plan.now))
+        allowed = None if plan.allowed_accounts is None else sorted(plan.allowed_accounts)
+        refused = affected(await self._connection.execute(staging.REFUSALS, plan.now, allowed))
         if not refused:
             return 0, []
         await self._connection.execute(staging.TAKE_OUT)

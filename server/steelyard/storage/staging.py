@@ -62,6 +62,8 @@ REFUSALS = """
 INSERT INTO staged_refusals
 SELECT row_number, split_part(verdict, '|', 1), split_part(verdict, '|', 2) FROM (
     SELECT s.row_number, CASE
+        WHEN s.account <> ALL($2::text[]) THEN
+            'account|ACCOUNT_DENIED: the key may not write this account'
         WHEN i.kind IS NULL THEN
             'instrument|UNKNOWN_INSTRUMENT: ' || s.instrument || ' has no record, nor has its root'
         WHEN s.executed_at > $1::timestamptz + interval '5 minutes' THEN

@@ -28,10 +28,19 @@ CREATE TABLE api_keys (
 CREATE INDEX api_keys_by_owner ON api_keys (owner, key_id);
 """
 
+ASKERS = """
+ALTER TABLE builds ADD COLUMN requested_by text;
+CREATE INDEX builds_under_way_by_key ON builds (requested_by)
+    WHERE requested_by IS NOT NULL AND state IN ('PENDING', 'RUNNING', 'CANCELLING');
+"""
+
 
 def upgrade() -> None:
-    op.execute(KEYS)
+    for statements in (KEYS, ASKERS):
+        op.execute(statements)
 
 
 def downgrade() -> None:
     op.execute("DROP TABLE api_keys")
+    op.execute("DROP INDEX builds_under_way_by_key")
+    op.execute("ALTER TABLE builds DROP COLUMN requested_by")
