@@ -19,6 +19,8 @@ RESTART_DELAY_MAX_S = 30.0
 """The pause before a start is doubled with each early death, up to this."""
 STEADY_S = 60.0
 """A process that has lived this long did not die of its start: its next one comes after the shortest pause."""
+ENDED_WELL = (0, -signal.SIGTERM)
+"""By the signal itself: it was only starting, and had nothing to end in order."""
 WORD_BYTES_MAX = 4_096
 
 
@@ -84,7 +86,8 @@ class ChildProcess:
             self._log.error(f"{self.name}_died", pid=self._process.pid, status=status, restart_in_s=delay_s)
             await asyncio.sleep(delay_s)
             await self.start()
-            self._log.info(f"{self.name}_restarted", pid=self.pid)
+            if not self._speaks or await self.word():
+                self._log.info(f"{self.name}_restarted", pid=self.pid)
 
     def _delay_s(self) -> float:
         lived_s = asyncio.get_running_loop().time() - self._started_at
@@ -100,7 +103,7 @@ class ChildProcess:
             process.send_signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(self._stop_timeout_s):
-                return await process.wait() == 0
+                return await process.wait() in ENDED_WELL
         except TimeoutError:
             self._log.warning(f"{self.name}_killed", pid=process.pid)
             with suppress(ProcessLookupError):

@@ -122,7 +122,8 @@ class _Observed:
 
     async def __aenter__(self) -> None:
         observe, call = self._observe, self._call
-        observe.in_flight.begin()
+        if call.service not in QUIET_SERVICES:
+            observe.in_flight.begin()
         observe.meter.began(call)
         observe.audit.begin(call)
         self._begun_ns = time.perf_counter_ns()
@@ -130,7 +131,8 @@ class _Observed:
     async def __aexit__(self, *ended: Any) -> None:
         took_ns = time.perf_counter_ns() - self._begun_ns
         observe, call = self._observe, self._call
-        observe.in_flight.end()
+        if call.service not in QUIET_SERVICES:
+            observe.in_flight.end()
         code = code_name(call, ended[1])
         observe.meter.ended(call, code, took_s=took_ns / 1e9)
         write = observe.log.debug if call.service in QUIET_SERVICES else observe.log.info
