@@ -49,7 +49,7 @@ PASSING = frozenset({429, 10000, 10016, 10429})
 UNKNOWN_SYMBOL = frozenset({10001, 10029})
 """A parameter is wrong: it can only be the symbol."""
 
-_GARBLED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, InvalidField)
+GARBLED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, InvalidField)
 """What reading something else than the documented answer ends in."""
 
 
@@ -126,7 +126,7 @@ class BybitTickers:
             async with self._session.get(
                 self._url, params={"category": "linear", "symbol": instrument}, allow_redirects=False
             ) as response:
-                body = await _body(response)
+                body = await body_of(response)
                 return self._read(instrument, response.status, headers=response.headers, body=body)
         except TimeoutError:
             return _Refusal(PriceFailure(PriceFailureReason.TIMEOUT, "no answer in time"), is_passing=True)
@@ -145,10 +145,10 @@ class BybitTickers:
             if code == 0:
                 return _mark_of(answer, instrument)
             if code == TOO_MANY_VISITS:
-                failure = PriceFailure(PriceFailureReason.RATE_LIMITED, _told(answer))
-                return _Refusal(failure, is_passing=True, pause_s=_until_reset(headers, answer))
-            return self._refused_by_code(code, _told(answer))
-        except _GARBLED as error:
+                failure = PriceFailure(PriceFailureReason.RATE_LIMITED, told(answer))
+                return _Refusal(failure, is_passing=True, pause_s=until_reset(headers, answer))
+            return self._refused_by_code(code, told(answer))
+        except GARBLED as error:
             text = f"not what is documented: {type(error).__name__} {error}"[:TEXT_MAX]
             return _Refusal(PriceFailure(PriceFailureReason.GARBLED, text), is_passing=True)
 
@@ -157,7 +157,7 @@ class BybitTickers:
         if status == 403:
             return _Refusal(PriceFailure(PriceFailureReason.RATE_LIMITED, text), pause_s=self._banned_s)
         if status == 429:
-            pause_s = _seconds(headers.get("Retry-After"))
+            pause_s = seconds(headers.get("Retry-After"))
             return _Refusal(PriceFailure(PriceFailureReason.RATE_LIMITED, text), is_passing=True, pause_s=pause_s)
         if status >= 500:
             return _Refusal(PriceFailure(PriceFailureReason.UNREACHABLE, text), is_passing=True)
@@ -173,11 +173,11 @@ class BybitTickers:
         return _Refusal(PriceFailure(PriceFailureReason.REFUSED, text))
 
 
-def _told(answer: Mapping[str, Any]) -> str:
+def told(answer: Mapping[str, Any]) -> str:
     return f"{answer['retCode']}: {answer.get('retMsg', '')}"[:TEXT_MAX]
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes | None:
+async def body_of(response: aiohttp.ClientResponse) -> bytes | None:
     """The body; None where it is longer than any honest one."""
     body = bytearray()
     async for part in response.content.iter_chunked(64 << 10):
@@ -203,7 +203,7 @@ def _mark_of(answer: Any, instrument: InstrumentName) -> Mark | _Refusal:
     return Mark(price, EPOCH + timedelta(milliseconds=milliseconds), "bybit")
 
 
-def _until_reset(headers: Mapping[str, str], answer: Mapping[str, Any]) -> float:
+def until_reset(headers: Mapping[str, str], answer: Mapping[str, Any]) -> float:
     """Seconds until the window is over, both moments by Bybit's own clock."""
     reset = headers.get("X-Bapi-Limit-Reset-Timestamp", "")
     now = answer.get("time")
@@ -212,5 +212,5 @@ def _until_reset(headers: Mapping[str, str], answer: Mapping[str, Any]) -> float
     return min(max((int(reset) - now) / 1_000, 0.0), RESET_S_MAX)
 
 
-def _seconds(text: str | None) -> float:
+def seconds(text: str | None) -> float:
     return min(float(text), RESET_S_MAX) if text and text.isascii() and text.isdigit() else 0.0
