@@ -76,6 +76,7 @@ class FeedSide:
             log=log,
             outbox=self._outbox,
             portfolios=portfolios,
+            tracer=database.telemetry.tracer,
         )
 
     def start(self) -> None:

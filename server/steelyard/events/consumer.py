@@ -22,6 +22,7 @@ from steelyard.events.topology import (
     MESSAGE_HEADER,
     QUEUE_HEADER,
     REASON_HEADER,
+    TRACEPARENT,
     ChannelPreconditionFailed,
     declare_dead_letters,
     declare_ours,
@@ -29,6 +30,7 @@ from steelyard.events.topology import (
 )
 from steelyard.operations.ports import Clock
 from steelyard.telemetry.logs import Log
+from steelyard.telemetry.tracing import Tracer, is_sampled
 
 PREFETCH = 400
 """Messages that the broker hands over before the first is acknowledged."""
@@ -44,7 +46,16 @@ class Consumer:
     """One queue and what is done with it."""
 
     def __init__(
-        self, queue: str, handler: Handler, *, url: str, is_ours: bool, clock: Clock, log: Log, counts: Counter[str]
+        self,
+        queue: str,
+        handler: Handler,
+        *,
+        url: str,
+        is_ours: bool,
+        clock: Clock,
+        log: Log,
+        counts: Counter[str],
+        tracer: Tracer | None = None,
     ) -> None:
         """`counts` counts outcomes and reasons of refusals."""
         self.queue = queue
@@ -59,6 +70,7 @@ class Consumer:
         self._is_ours = is_ours
         self._clock = clock
         self._log = log
+        self._tracer = tracer or Tracer()
         self._counts = counts
 
     async def work(self, is_up: Callable[[], None]) -> None:
@@ -103,7 +115,9 @@ class Consumer:
             while len(batch) < self._handler.batch_max and not arrived.empty():
                 batch.append(arrived.get_nowait())
             now = self._clock()
-            verdicts = await self._handled([Delivery(item.body, now, _sent_at(item)) for item in batch])
+            verdicts = await self._handled(
+                [Delivery(item.body, now, _sent_at(item), _traceparent(item)) for item in batch]
+            )
             for message, verdict in zip(batch, verdicts, strict=True):
                 if isinstance(verdict, SteelyardError):
                     await self._bury(message, verdict, letters=letters)
@@ -114,6 +128,11 @@ class Consumer:
             self.last_at = self._clock()
 
     async def _handled(self, deliveries: Sequence[Delivery]) -> Sequence[Verdict]:
+        parent = next((each.traceparent for each in deliveries if each.traceparent), "")
+        with self._tracer.span("events.consume", parent, queue=self.queue, messages=len(deliveries)):
+            return await self._until_handled(deliveries)
+
+    async def _until_handled(self, deliveries: Sequence[Delivery]) -> Sequence[Verdict]:
         wait, bugs = RETRY_FIRST_S, 0
         while True:
             try:
@@ -133,7 +152,7 @@ class Consumer:
         """Messages of a batch that fails again and again, each by itself."""
         if len(deliveries) == 1:
             return [InvariantBroken("the service could not handle this message")]
-        return [verdict for delivery in deliveries for verdict in await self._handled([delivery])]
+        return [verdict for delivery in deliveries for verdict in await self._until_handled([delivery])]
 
     async def _bury(self, message: AbstractIncomingMessage, why: SteelyardError, *, letters: AbstractChannel) -> None:
         """Puts a refused message with its reason among the dead letters, confirmed."""
@@ -164,6 +183,12 @@ def _loses(lost: asyncio.Future[None]) -> Callable[[object], None]:
             lost.set_exception(ConnectionError("the broker has cancelled this consumer"))
 
     return cancelled
+
+
+def _traceparent(message: AbstractIncomingMessage) -> str:
+    told = message.headers.get(TRACEPARENT)
+    text = told.decode("ascii", "replace") if isinstance(told, bytes) else told
+    return text if isinstance(text, str) and is_sampled(text) else ""
 
 
 def _sent_at(message: AbstractIncomingMessage) -> datetime | None:

@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Protocol
 
 from steelyard.accounting.errors import SteelyardError
-from steelyard.accounting.keys import Account
+from steelyard.accounting.keys import Account, FillId
 from steelyard.events.codec import decode_execution, decode_order_state, decode_report, trace_of
 from steelyard.operations.apply_venue_report import ApplyVenueReport
 from steelyard.operations.feed_messages import FeedOutcome, Receipt, usable_id
+from steelyard.operations.observing import Origin, origin, work_for
 from steelyard.operations.order_events import ApplyOrderEvents
 from steelyard.operations.record_executions import Message, RecordExecutions
 
@@ -28,6 +29,12 @@ class Delivery:
     received_at: datetime
     sent_at: datetime | None = None
     """The message's own timestamp property; None: it had none."""
+    traceparent: str = ""
+    """The header of that name where its sender records the trace; empty: he does not."""
+
+    def origin(self, trace_id: str | None) -> Origin:
+        """Whom handling this message works for; the id that the message itself names goes before the header's."""
+        return Origin(trace_id or Origin.of_text(self.traceparent).trace_id, self.traceparent)
 
 
 Verdict = FeedOutcome | SteelyardError
@@ -62,6 +69,7 @@ class ReportHandler:
     async def _one(self, delivery: Delivery) -> Verdict:
         try:
             message = decode_report(delivery.body, account=self._account)
+            origin.set(delivery.origin(message.trace_id))
             receipt = _receipt(delivery, source=self._source, event_id=message.event_id, trace_id=message.trace_id)
             return (await self._apply.apply(message.report, receipt)).outcome
         except SteelyardError as error:
@@ -85,6 +93,7 @@ class OrderEventHandler:
     async def _one(self, delivery: Delivery) -> Verdict:
         try:
             receipt = _receipt(delivery, source=self._source, event_id=None, trace_id=trace_of(delivery.body))
+            origin.set(delivery.origin(receipt.trace_id))
             state = decode_order_state(delivery.body, account=self._account, otherwise_at=receipt.time)
             if state is None:
                 return FeedOutcome.IGNORED
@@ -109,6 +118,7 @@ class ExecutionHandler:
         """Records the executions. Raises retryable errors."""
         verdicts: dict[int, Verdict] = {}
         messages: dict[int, Message] = {}
+        origins: dict[tuple[Account, FillId], Origin] = {}
         for place, delivery in enumerate(deliveries):
             try:
                 execution = decode_execution(delivery.body, account=self._account)
@@ -127,7 +137,9 @@ class ExecutionHandler:
                 trace_id=execution.trace_id,
             )
             messages[place] = (execution, receipt)
+            origins[execution.key.account, execution.fill_id] = delivery.origin(execution.trace_id)
         if messages:
+            work_for(origins)
             results = await self._record.record(list(messages.values()))
             verdicts.update(zip(messages, results, strict=True))
         return [verdicts[place] for place in range(len(deliveries))]

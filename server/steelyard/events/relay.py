@@ -8,6 +8,7 @@ between publishes again with the same event id.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -18,12 +19,14 @@ from aio_pika.abc import AbstractExchange
 from steelyard.accounting.keys import PositionKey
 from steelyard.events.bodies import encoded, event_id, message_body, portfolio_body
 from steelyard.events.supervision import connected, first_end, loss_of
-from steelyard.events.topology import Topology, declare_published
+from steelyard.events.topology import TRACEPARENT, Topology, declare_published
 from steelyard.operations.outbox_ports import PORTFOLIO_UPDATED, Outbox, OutboxClaim, OutboxMessage, OutboxPlace
 from steelyard.operations.ports import Clock
 from steelyard.operations.read_portfolio import PortfolioAnswers
 from steelyard.telemetry.logs import Log
+from steelyard.telemetry.tracing import Tracer
 
+TRACE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 ROUND_MAX = 200
 """Messages of one account that are published before they are forgotten together."""
 POLL_S = 0.1
@@ -49,6 +52,7 @@ class Relay:
         clock: Clock,
         log: Log,
         counts: Counter[str],
+        tracer: Tracer | None = None,
     ) -> None:
         self._outbox = outbox
         self._portfolios = portfolios
@@ -56,6 +60,7 @@ class Relay:
         self._topology = topology
         self._clock = clock
         self._log = log
+        self._tracer = tracer or Tracer()
         self._counts = counts
         self.last_at: datetime | None = None
         """When a message was confirmed last."""
@@ -109,8 +114,10 @@ class Relay:
         self, exchange: AbstractExchange, chain: Sequence[OutboxMessage], *, confirmed: list[OutboxPlace]
     ) -> None:
         for message in chain:
-            body = encoded(message_body(message, now=self._clock()))
-            await _confirmed(exchange, message.topic, body=body, message_id=event_id(message.place))
+            body, told_id = encoded(message_body(message, now=self._clock())), event_id(message.place)
+            with self._tracer.span("events.publish", message.traceparent, topic=message.topic):
+                parent = traceparent_of(message, told_id)
+                await _confirmed(exchange, message.topic, body=body, message_id=told_id, traceparent=parent)
             confirmed.append(message.place)
 
     async def _tell_portfolios(self, claim: OutboxClaim, exchange: AbstractExchange) -> None:
@@ -129,9 +136,20 @@ class Relay:
         self.last_at = self._clock()
 
 
-async def _confirmed(exchange: AbstractExchange, topic: str, *, body: bytes, message_id: str) -> None:
+def traceparent_of(message: OutboxMessage, told_id: str) -> str:
+    """The header by which a consumer goes on with the trace; one that is not recorded is named all the same."""
+    trace_id = message.trace_id or ""
+    if message.traceparent or not TRACE_ID.fullmatch(trace_id):
+        return message.traceparent
+    return f"00-{trace_id}-{told_id.replace('-', '')[:16]}-00"
+
+
+async def _confirmed(
+    exchange: AbstractExchange, topic: str, *, body: bytes, message_id: str, traceparent: str = ""
+) -> None:
     message = Message(
         body,
+        headers={TRACEPARENT: traceparent} if traceparent else None,
         content_type="application/json",
         delivery_mode=DeliveryMode.PERSISTENT,
         message_id=message_id,

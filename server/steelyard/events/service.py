@@ -22,6 +22,7 @@ from steelyard.operations.ports import Clock
 from steelyard.operations.read_portfolio import PortfolioAnswers
 from steelyard.operations.record_executions import RecordExecutions
 from steelyard.telemetry.logs import Log
+from steelyard.telemetry.tracing import Tracer
 
 RELAY = "relay"
 
@@ -80,6 +81,7 @@ class EventsService:
         log: Log,
         outbox: Outbox | None,
         portfolios: PortfolioAnswers,
+        tracer: Tracer | None = None,
     ) -> None:
         """`outbox` None: nothing is published (its ledgers must be made without publishing, too)."""
         names = settings.topology
@@ -93,6 +95,7 @@ class EventsService:
                 clock=clock,
                 log=log,
                 counts=self.counts[name],
+                tracer=tracer,
             )
             for name, handler in _handlers(settings, ledger=ledger, clock=clock, jitter=jitter).items()
         ]
@@ -107,6 +110,7 @@ class EventsService:
                 clock=clock,
                 log=log,
                 counts=self.counts[RELAY],
+                tracer=tracer,
             )
             self._supervisors.append(Supervisor(RELAY, self._relay.work, log=log))
         self._tasks: dict[str, asyncio.Task[None]] = {}

@@ -16,6 +16,8 @@ from aiormq.exceptions import ChannelPreconditionFailed
 
 from steelyard.operations.outbox_ports import TOPICS
 
+TRACEPARENT = "traceparent"
+"""The header of the W3C trace context."""
 DEAD_LETTERS = "steelyard.dead-letters"
 DELIVERY_LIMIT = 20
 """Deliveries of one message before the broker sends it to the dead letters by itself."""

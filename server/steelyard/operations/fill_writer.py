@@ -18,7 +18,7 @@ from typing import TypeVar
 from steelyard.accounting.entries import Fill
 from steelyard.accounting.errors import QueueFull, SteelyardError, StoreUnavailable, VersionMismatch
 from steelyard.operations.apply_fills import Applied, FillReceipt
-from steelyard.operations.observing import Origin, fill_origins, origin, tries
+from steelyard.operations.observing import Origin, origin, tries, work_for
 
 ROUND_MAX = 2_000
 """Fills in one transaction."""
@@ -97,7 +97,7 @@ class FillWriter:
                 self._arrived.clear()
                 continue
             self._round = self._next_round()
-            _work_for(self._round)
+            work_for({(item.fill.account, item.fill.fill_id): item.origin for item in self._round})
             await self._settle(self._round)
 
     def _next_round(self) -> list[_Waiting]:
@@ -136,12 +136,6 @@ class FillWriter:
                     item.answer.set_exception(error)
             return
         _answer(items, applied.results)
-
-
-def _work_for(items: Sequence[_Waiting]) -> None:
-    """Says whom the writer works for from now on: a round has many callers, and the first sampled one gets its span."""
-    fill_origins.set({(item.fill.account, item.fill.fill_id): item.origin for item in items})
-    origin.set(next((item.origin for item in items if item.origin.traceparent), items[0].origin))
 
 
 def _answer(items: Sequence[_Waiting], results: Sequence[Result]) -> None:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from steelyard.accounting.keys import Account, FillId
 
+TRACEPARENT_PARTS = 4
+TRACE_ID_LENGTH = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -21,6 +24,18 @@ class Origin:
     """As its caller knows it; empty: nobody asked."""
     traceparent: str = ""
     """W3C trace context of the span that is recorded for it; empty where none is."""
+
+    @property
+    def text(self) -> str:
+        """Both in one word, for rows and jobs: the traceparent where there is one, else the trace id."""
+        return self.traceparent or self.trace_id
+
+    @classmethod
+    def of_text(cls, text: str | None) -> Origin:
+        """The origin that `text` was made of; None and the empty text: nobody."""
+        parts = (text or "").split("-")
+        is_traceparent = len(parts) == TRACEPARENT_PARTS and len(parts[1]) == TRACE_ID_LENGTH
+        return cls(parts[1], text or "") if is_traceparent else cls(text or "")
 
 
 NOBODY = Origin()
@@ -32,6 +47,13 @@ fill_origins: ContextVar[Mapping[tuple[Account, FillId], Origin] | None] = Conte
 """Whom each fill of a round of the fill writer comes from, since a round works for many."""
 tries: ContextVar[int] = ContextVar("steelyard_tries", default=0)
 """How often the running write has met another writer who was faster, and begun again."""
+
+
+def work_for(origins: Mapping[tuple[Account, FillId], Origin]) -> None:
+    """Says whom the running task works for from now on: many at once; the first sampled one gets its spans."""
+    fill_origins.set(origins)
+    first = next(iter(origins.values()), NOBODY)
+    origin.set(next((one for one in origins.values() if one.traceparent), first))
 
 
 def origin_of(account: Account, cause_id: str | None) -> Origin:

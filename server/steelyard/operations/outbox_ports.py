@@ -57,6 +57,8 @@ class OutboxMessage:
     cause: str | None
     trace_id: str | None
     committed_at: datetime
+    traceparent: str = ""
+    """W3C trace context of the span it was caused by; empty where none was recorded."""
 
 
 class OutboxClaim(Protocol):

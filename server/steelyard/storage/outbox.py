@@ -14,6 +14,7 @@ from typing import Any
 from steelyard.accounting.keys import PositionKey
 from steelyard.accounting.position import FoldState
 from steelyard.accounting.round_trips import RoundTrip
+from steelyard.operations.observing import origin_of
 from steelyard.operations.outbox_ports import POSITION_CLOSED, POSITION_UPDATED
 from steelyard.operations.ports import KeyChange
 from steelyard.storage.bulk import Columns, arrays, unnested
@@ -50,21 +51,32 @@ class OutboxRows:
     """What one transaction tells others."""
 
     def __init__(self, trace_id: str | None) -> None:
+        """`trace_id` is that of the message which caused it all; None: whoever handed each fill in has one."""
         self._trace_id = trace_id
         self._rows: list[tuple[object, ...]] = []
 
-    def add(self, topic: str, key: PositionKey, *, body: Mapping[str, Any] | None, version: int | None = None) -> None:
+    def add(
+        self,
+        topic: str,
+        key: PositionKey,
+        *,
+        body: Mapping[str, Any] | None,
+        version: int | None = None,
+        cause_id: str | None = None,
+    ) -> None:
         """One message about a position."""
         place = (len(self._rows), partition_of(key), topic)
         told = None if body is None else dumps(dict(body))
-        self._rows.append((key.account, *place, *key[1:], version, told, self._trace_id))
+        whose = origin_of(key.account, cause_id)
+        trace = whose.traceparent or self._trace_id or whose.trace_id or None
+        self._rows.append((key.account, *place, *key[1:], version, told, trace))
 
     def add_change(self, change: KeyChange, *, before: FoldState) -> None:
         """A new version of a position, and the trips that it closes."""
         version = change.expected_version + 1
-        self.add(POSITION_UPDATED, change.key, body=None, version=version)
+        self.add(POSITION_UPDATED, change.key, body=None, version=version, cause_id=change.cause_id)
         for trip in _closed(change, before):
-            self.add(POSITION_CLOSED, change.key, body=trip_json(trip), version=version)
+            self.add(POSITION_CLOSED, change.key, body=trip_json(trip), version=version, cause_id=change.cause_id)
 
     async def write(self, connection: Connection) -> None:
         """Writes the rows; the heads of their accounts must have been advanced."""

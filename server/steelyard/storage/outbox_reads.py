@@ -14,6 +14,7 @@ import asyncpg
 from steelyard.accounting.errors import SteelyardError
 from steelyard.accounting.keys import Account, PositionKey
 from steelyard.accounting.units import ZERO
+from steelyard.operations.observing import Origin
 from steelyard.operations.outbox_ports import POSITION_CLOSED, OutboxMessage, OutboxPlace
 from steelyard.operations.position_view import Detail, PositionRow
 from steelyard.operations.read_positions import PositionsRead
@@ -162,6 +163,7 @@ def _message(row: Mapping[str, Any], today: PositionRow | None, *, read: Positio
     exposure = ZERO
     if today is not None:
         exposure = read.exposures.get((key.account, today.instrument.settle_currency), ZERO)
+    whose = Origin.of_text(row["trace_id"])
     return OutboxMessage(
         place=OutboxPlace(key.account, row["seq"], row["ordinal"]),
         topic=row["topic"],
@@ -172,6 +174,7 @@ def _message(row: Mapping[str, Any], today: PositionRow | None, *, read: Positio
         trip=trip_of_json(body) if is_closing else None,
         gross_exposure=exposure,
         cause=row["cause"],
-        trace_id=row["trace_id"],
+        trace_id=whose.trace_id or None,
         committed_at=row["created_at"],
+        traceparent=whose.traceparent,
     )
