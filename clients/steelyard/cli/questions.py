@@ -1,9 +1,8 @@
-"""Commands that ask: positions, trips, portfolio, perf, accounts, instruments."""
+"""Commands that ask: positions, trips, portfolio, accounts, instruments."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, TypeVar
 
@@ -14,18 +13,12 @@ from steelyard.cli.following import watch_portfolio
 from steelyard.cli.session import SERVER_DEFAULT, JsonOption, ServerOption, ask, fail, tell
 from steelyard.client import (
     Account,
-    CalendarDay,
-    DailyPerformance,
-    DayRule,
     Instrument,
-    Performance,
     Position,
     PositionView,
     RoundTrip,
     RoundTripState,
-    SessionDay,
     Steelyard,
-    WeeklyPerformance,
 )
 
 T = TypeVar("T")
@@ -132,36 +125,6 @@ def portfolio(
         tell(found.positions, as_json=False, table=lambda: tables.positions_table(found.positions))
 
 
-def perf(
-    account: AccountsOption = None,
-    day: Annotated[
-        datetime | None, typer.Option("--day", formats=["%Y-%m-%d"], help="The trading day; today without it.")
-    ] = None,
-    week: Annotated[bool, typer.Option("--week", help="The week of that day, Monday to Monday.")] = False,
-    zone: Annotated[str, typer.Option("--zone", help="IANA zone whose days count.")] = "",
-    session: Annotated[str, typer.Option("--session", help="Days end at this local time, HH:MM.")] = "",
-    instrument: InstrumentOption = "",
-    book: BookOption = "",
-    server: ServerOption = SERVER_DEFAULT,
-    as_json: JsonOption = False,
-) -> None:
-    """How trading went: completed round trips of a day or a week."""
-    rule = _day_rule(zone=zone, session=session)
-    asked = day.date() if day is not None else None
-
-    async def question(steelyard: Steelyard) -> DailyPerformance | WeeklyPerformance:
-        if week:
-            return await steelyard.get_weekly_performance(
-                account or (), day=asked, day_rule=rule, instrument=instrument, book=book
-            )
-        return await steelyard.get_daily_performance(
-            account or (), day=asked, day_rule=rule, instrument=instrument, book=book
-        )
-
-    found = ask(server, question)
-    tell(found, as_json=as_json, table=lambda: tables.performance_table(_days(found), first="day"))
-
-
 def accounts(server: ServerOption = SERVER_DEFAULT, as_json: JsonOption = False) -> None:
     """Who may hold positions, and by which rules."""
 
@@ -184,17 +147,6 @@ def instruments(
 
     found = ask(server, question)
     tell(found, as_json=as_json, table=lambda: tables.instruments_table(found))
-
-
-def _days(found: DailyPerformance | WeeklyPerformance) -> list[tuple[str, Performance]]:
-    day: date = found.day if isinstance(found, DailyPerformance) else found.week_start_day
-    return [(day.isoformat(), performance) for performance in found.currencies]
-
-
-def _day_rule(*, zone: str, session: str) -> DayRule | None:
-    if session:
-        return DayRule(session=SessionDay(close_time=session, time_zone=zone))
-    return DayRule(calendar=CalendarDay(time_zone=zone)) if zone else None
 
 
 def _number(text: str, option: str) -> Decimal | None:

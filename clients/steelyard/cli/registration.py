@@ -7,7 +7,8 @@ import typer
 from steelyard.cli.builds import build
 from steelyard.cli.importing import import_files
 from steelyard.cli.keys import keys
-from steelyard.cli.questions import accounts, instruments, perf, portfolio, positions, trips
+from steelyard.cli.performance import perf
+from steelyard.cli.questions import accounts, instruments, portfolio, positions, trips
 from steelyard.cli.risk import check_order, limits
 
 

@@ -1,26 +1,19 @@
-"""PortfolioService and PerformanceService: positions summed, and how trading went."""
+"""PortfolioService: positions summed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 
 from google.protobuf.duration_pb2 import Duration
-from google.type.date_pb2 import Date
 
 from steelyard.client.caller import Caller, Commits
 from steelyard.client.records import Position
-from steelyard.client.reports import CurrencyExposure, CurrencyPnl, CurrencyPortfolio, DayRule, Performance
-from steelyard.client.translation import message_of, record_of
-from steelyard.v1 import (
-    admin_pb2,
-    performance_service_pb2,
-    performance_service_pb2_grpc,
-    portfolio_service_pb2,
-    portfolio_service_pb2_grpc,
-)
+from steelyard.client.reports import CurrencyExposure, CurrencyPnl, CurrencyPortfolio
+from steelyard.client.translation import record_of
+from steelyard.v1 import portfolio_service_pb2, portfolio_service_pb2_grpc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,28 +23,6 @@ class Portfolio:
     currencies: tuple[CurrencyPortfolio, ...]
     positions: tuple[Position, ...]
     positions_truncated: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DailyPerformance:
-    """How a day went: round trips closed in [interval_start_at, interval_end_at)."""
-
-    day: date
-    day_rule: DayRule
-    interval_start_at: datetime
-    interval_end_at: datetime
-    currencies: tuple[Performance, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeeklyPerformance:
-    """How a week went, which begins with a Monday."""
-
-    week_start_day: date
-    day_rule: DayRule
-    interval_start_at: datetime
-    interval_end_at: datetime
-    currencies: tuple[Performance, ...]
 
 
 class PortfolioCalls(Caller):
@@ -142,66 +113,6 @@ class PortfolioCalls(Caller):
         )
         answer = await self._ask(asked.GetPnl, request)
         return tuple(record_of(CurrencyPnl, currency) for currency in answer.currencies)
-
-
-class PerformanceCalls(Caller):
-    """The calls of PerformanceService."""
-
-    @cached_property
-    def _performance(self) -> performance_service_pb2_grpc.PerformanceServiceStub:
-        return performance_service_pb2_grpc.PerformanceServiceStub(self.channel)
-
-    async def get_daily_performance(
-        self,
-        accounts: Iterable[str] = (),
-        *,
-        day: date | None = None,
-        day_rule: DayRule | None = None,
-        book: str = "",
-        instrument: str = "",
-        min_commit: Commits | None = None,
-    ) -> DailyPerformance:
-        """How a trading day went; today without a day."""
-        names = tuple(accounts)
-        request = performance_service_pb2.GetDailyPerformanceRequest(
-            day=_date(day),
-            day_rule=_rule(day_rule),
-            accounts=names,
-            book=book,
-            instrument=instrument,
-            min_commit=self._since(names, min_commit),
-        )
-        return record_of(DailyPerformance, await self._ask(self._performance.GetDailyPerformance, request))
-
-    async def get_weekly_performance(
-        self,
-        accounts: Iterable[str] = (),
-        *,
-        day: date | None = None,
-        day_rule: DayRule | None = None,
-        book: str = "",
-        instrument: str = "",
-        min_commit: Commits | None = None,
-    ) -> WeeklyPerformance:
-        """How the trading week of a day went; this week without a day."""
-        names = tuple(accounts)
-        request = performance_service_pb2.GetWeeklyPerformanceRequest(
-            day=_date(day),
-            day_rule=_rule(day_rule),
-            accounts=names,
-            book=book,
-            instrument=instrument,
-            min_commit=self._since(names, min_commit),
-        )
-        return record_of(WeeklyPerformance, await self._ask(self._performance.GetWeeklyPerformance, request))
-
-
-def _date(day: date | None) -> Date | None:
-    return None if day is None else Date(year=day.year, month=day.month, day=day.day)
-
-
-def _rule(rule: DayRule | None) -> admin_pb2.DayRule | None:
-    return None if rule is None else message_of(admin_pb2.DayRule, rule)
 
 
 def _duration(value: timedelta | None) -> Duration | None:

@@ -91,7 +91,7 @@ def _first_of(day: date, length: Length) -> date:
 
 
 def _beginning(day: date, rule: DayRule) -> datetime:
-    """When the first day from this one on begins that is not empty: a weekend's hours may belong to the Monday after."""
+    """When the first day from this one on that is not empty begins: a weekend may belong to the Monday after it."""
     begins, ends = day_interval(day, rule)
     while begins == ends:
         day += _DAY
