@@ -9,7 +9,9 @@ from uuid import UUID
 import procrastinate
 
 from steelyard.accounting.errors import FenceLost, StoreUnavailable
+from steelyard.operations import observing
 from steelyard.operations.building import CHUNK_TASK
+from steelyard.operations.observing import Origin
 from steelyard.telemetry.logs import Log
 
 RunChunk = Callable[[UUID, int], Awaitable[None]]
@@ -31,12 +33,14 @@ def make_app(url: str, run_chunk: RunChunk, *, log: Log) -> procrastinate.App:
     )
     app = procrastinate.App(connector=connector)
 
-    async def build_chunk(*, build_id: str, chunk: int, **_later: Any) -> None:
+    async def build_chunk(*, build_id: str, chunk: int, origin: str = "", **_later: Any) -> None:
+        observing.origin.set(Origin.of_text(origin))
         try:
             await run_chunk(UUID(build_id), chunk)
         except (FenceLost, StoreUnavailable) as error:
             # Either another worker has the chunk already, or one gets it once the lease has run out.
-            log.warning("chunk_left", build_id=build_id, chunk=chunk, reason=error.reason)
+            told = Origin.of_text(origin).trace_id
+            log.warning("chunk_left", build_id=build_id, chunk=chunk, reason=error.reason, trace_id=told)
 
     app.task(name=CHUNK_TASK)(build_chunk)
     return app

@@ -26,6 +26,7 @@ from steelyard.operations.building import (
     NewBuild,
 )
 from steelyard.operations.importing import ImportBuild
+from steelyard.operations.observing import origin
 from steelyard.storage.codec import dumps
 from steelyard.storage.database import Connection
 
@@ -98,7 +99,8 @@ WHERE build_id = $1
 """
 _DEFER = """
 SELECT procrastinate_defer_jobs_v1(array_agg(
-    ROW($1, $2, $3, NULL, $4 || ':' || chunk, jsonb_build_object('build_id', $4, 'chunk', chunk), NULL)
+    ROW($1, $2, $3, NULL, $4 || ':' || chunk,
+        jsonb_build_object('build_id', $4, 'chunk', chunk, 'origin', $6::text), NULL)
     ::procrastinate_job_to_defer_v1 ORDER BY chunk))
 FROM unnest($5::int[]) AS c(chunk)
 """
@@ -162,7 +164,8 @@ async def defer_chunks(
     connection: Connection, build_id: UUID, *, chunks: Sequence[int], priority: BuildPriority
 ) -> None:
     """Defers the jobs of chunks in the caller's transaction."""
-    await connection.execute(_DEFER, priority.queue, CHUNK_TASK, JOB_PRIORITY[priority], str(build_id), sorted(chunks))
+    job = (priority.queue, CHUNK_TASK, JOB_PRIORITY[priority], str(build_id), sorted(chunks))
+    await connection.execute(_DEFER, *job, origin.get().text)
 
 
 async def _insert(connection: Connection, new: NewBuild, *, request_id: UUID | None) -> None:

@@ -74,6 +74,8 @@ class PostgresFeedTransaction(PostgresTransaction):
         noted = await discrepancies.note_difference(self.connection, report, difference=difference, now=now)
         if noted is None or not noted.is_new:
             return False
+        if self._told is not None:
+            self._told.found(difference.kind.value)
         await self.publish(DISCREPANCY_FOUND, report.key, body=noted.body)
         if self.validates_sizes and difference.kind is DiscrepancyKind.SIZE:
             await reconciliation_runs.ask_for(self.connection, report.key, now=now)

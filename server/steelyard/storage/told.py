@@ -17,17 +17,22 @@ from steelyard.telemetry.store import StoreTelemetry
 class Told:
     """Stands around one transaction: collects its changes, and tells of them when it was left well, thus committed."""
 
-    __slots__ = ("_cause", "_changes", "_clock", "_telemetry")
+    __slots__ = ("_cause", "_changes", "_clock", "_found", "_telemetry")
 
     def __init__(self, telemetry: StoreTelemetry, *, cause: str, clock: Clock) -> None:
         self._telemetry = telemetry
         self._cause = cause
         self._clock = clock
         self._changes: list[tuple[KeyChange, StoredPosition | None]] = []
+        self._found: list[str] = []
 
     def add(self, change: KeyChange, before: StoredPosition | None) -> None:
         """A position is one version further."""
         self._changes.append((change, before))
+
+    def found(self, kind: str) -> None:
+        """A discrepancy was found that was not known."""
+        self._found.append(kind)
 
     def __enter__(self) -> Told:
         return self
@@ -35,6 +40,8 @@ class Told:
     def __exit__(self, *ended: Any) -> None:
         error: BaseException | None = ended[1]
         if error is None:
+            for kind in self._found:
+                self._telemetry.discrepancy_found(kind)
             if self._changes:
                 self._tell()
         elif isinstance(error, VersionMismatch):
