@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Generic, TypeVar
@@ -79,10 +79,10 @@ class _Memory(Generic[T]):
     """The answers used last, up to a number of bytes."""
 
     bytes_max: int
-    kept: OrderedDict[str, _Kept[T]] = field(default_factory=OrderedDict)
+    kept: OrderedDict[Hashable, _Kept[T]] = field(default_factory=OrderedDict)
     size: int = 0
 
-    def get(self, name: str, *, now_s: float) -> Answer[T] | None:
+    def get(self, name: Hashable, *, now_s: float) -> Answer[T] | None:
         found = self.kept.get(name)
         if found is None:
             return None
@@ -92,7 +92,7 @@ class _Memory(Generic[T]):
         self.kept.move_to_end(name)
         return found.answer
 
-    def put(self, name: str, kept: _Kept[T]) -> None:
+    def put(self, name: Hashable, kept: _Kept[T]) -> None:
         if name in self.kept:
             self._drop(name)
         if kept.size > self.bytes_max:
@@ -102,7 +102,7 @@ class _Memory(Generic[T]):
         while self.size > self.bytes_max:
             self._drop(next(iter(self.kept)))
 
-    def _drop(self, name: str) -> None:
+    def _drop(self, name: Hashable) -> None:
         self.size -= self.kept.pop(name).size
 
 
@@ -167,30 +167,32 @@ class CachedAnswers(Generic[T]):
     async def _answer(self, question: Question, *, read: Read[T], freshness: Freshness) -> Answer[T]:
         begun_s = self._now_s()
         wanted = _concerning(question, freshness.min_commit)
-        name = await self._name(question, wanted)
-        if name is None:
+        seqs = await self._seqs(question, wanted)
+        if seqs is None:
             return await self._read_alone(read, freshness)
-        kept = self._memory.get(name, now_s=begun_s)
+        kept = self._memory.get((question, *seqs), now_s=begun_s)
         if kept is not None:
             self.figures.from_memory += 1
             self.figures.hit_s += self._now_s() - begun_s
             return kept
-        return await self._find_together(question, name, read=read, freshness=freshness)
+        name = question.name(seqs, fingerprint=self._form.fingerprint)
+        return await self._find_together(question, name, seqs=seqs, read=read, freshness=freshness)
 
-    async def _name(self, question: Question, wanted: Heads) -> str | None:
-        """The name of the answer as of the newest commits; None where what is demanded cannot be seen yet."""
+    async def _seqs(self, question: Question, wanted: Heads) -> Sequence[int] | None:
+        """The newest commits that name the answer; None where what is demanded cannot be seen yet."""
         if question.accounts:
-            seqs = await self._heads.of(question.accounts, at_least=wanted)
-            return question.name(seqs, fingerprint=self._form.fingerprint)
+            return await self._heads.of(question.accounts, at_least=wanted)
         total = await self._heads.of_all(at_least=wanted)
-        return None if total is None else question.name([total], fingerprint=self._form.fingerprint)
+        return None if total is None else [total]
 
-    async def _find_together(self, question: Question, name: str, *, read: Read[T], freshness: Freshness) -> Answer[T]:
+    async def _find_together(
+        self, question: Question, name: str, *, seqs: Sequence[int], read: Read[T], freshness: Freshness
+    ) -> Answer[T]:
         """The answer found or read by whoever asked first, unless that does not do for us."""
         is_joining = name in self._flights
         try:
             answer, _ = await self._flights.run(
-                name, lambda: self._find(question, name, read=read, freshness=freshness)
+                name, lambda: self._find(question, name, seqs=seqs, read=read, freshness=freshness)
             )
         except NotYetVisible:
             if not is_joining:
@@ -204,11 +206,13 @@ class CachedAnswers(Generic[T]):
         self.figures.joined += 1
         return answer
 
-    async def _find(self, question: Question, name: str, *, read: Read[T], freshness: Freshness) -> Answer[T]:
+    async def _find(
+        self, question: Question, name: str, *, seqs: Sequence[int], read: Read[T], freshness: Freshness
+    ) -> Answer[T]:
         begun_s = self._now_s()
         written = await self._cache.get(name)
         if written is not None and (found := self._understood(written)) is not None:
-            self._remember(name, found, size=len(written))
+            self._remember((question, *seqs), found, size=len(written))
             self.figures.from_cache += 1
             self.figures.hit_s += self._now_s() - begun_s
             return found
@@ -237,11 +241,11 @@ class CachedAnswers(Generic[T]):
         written = self._form.write(answer)
         kept = replace(answer, seen=replace(answer.seen, served_from=ServedFrom.CACHE))
         name = question.name(seqs, fingerprint=fingerprint)
-        self._remember(name, kept, size=len(written))
+        self._remember((question, *seqs), kept, size=len(written))
         self._cache.put(name, written, ttl_s=self._ttl_s)
         self._keep_last(question.last_name(fingerprint=fingerprint), kept, written=written)
 
-    def _remember(self, name: str, answer: Answer[T], *, size: int) -> None:
+    def _remember(self, name: Hashable, answer: Answer[T], *, size: int) -> None:
         left_s = self._ttl_s - self._age_s(answer)
         if left_s > 0:
             self._memory.put(name, _Kept(answer, self._now_s() + left_s, size))

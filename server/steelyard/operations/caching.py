@@ -104,9 +104,10 @@ async def patiently(read: Awaitable[T], *, max_staleness: timedelta | None, fres
 
     Raises `StoreUnavailable`.
     """
-    patience_s = None if max_staleness is None else min(STORE_PATIENCE_S, freshness.wait_s / 2)
+    if max_staleness is None:
+        return await read
     try:
-        async with asyncio.timeout(patience_s):
+        async with asyncio.timeout(min(STORE_PATIENCE_S, freshness.wait_s / 2)):
             return await read
     except TimeoutError:
         raise StoreUnavailable from None

@@ -4,15 +4,20 @@ Three sources, of which the newest counts: the account log, read when what is kn
 process's own writes and whatever else has seen a commit (`saw`); and what the caller himself demands, which is never
 believed beyond his own call. So an answer found under these commits is never older than the caller's own writes, and
 at most `fresh_s` older than anybody else's.
+
+Reads of the log go in rounds: whoever asks while one is under way waits for the next, which begins after he asked,
+together with everybody else who does. So nothing that was committed before a question can be missing from what it is
+told, and however many ask, the log is read once at a time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from steelyard.accounting.keys import Account
@@ -22,6 +27,8 @@ from steelyard.operations.single_flight import SingleFlight
 
 FRESH_S = 0.1
 """How old what is known may be before the log is asked again."""
+ROUND_PAUSE_S = 0.003
+"""What a round for several askers waits for more of them; one who asks alone waits for nobody."""
 ACCOUNTS_MAX = 10_000
 """Accounts remembered; a forgotten one is asked for again."""
 
@@ -47,6 +54,15 @@ class _Known:
     """Of a sum: how much had been heard of before it was read, all of which it counts."""
 
 
+@dataclass(slots=True)
+class _Round:
+    """A read of the log that has not begun."""
+
+    task: asyncio.Task[None]
+    accounts: set[Account] = field(default_factory=set)
+    askers: int = 0
+
+
 class NewestHeads:
     """Knows the newest commits of accounts, and of all of them together."""
 
@@ -59,7 +75,8 @@ class NewestHeads:
         self._known: OrderedDict[Account, _Known] = OrderedDict()
         self._total: _Known | None = None
         self._news = 0
-        self._reads: SingleFlight[None] = SingleFlight()
+        self._next: _Round | None = None
+        self._turn = asyncio.Lock()
         self._reads_of_total: SingleFlight[_Known] = SingleFlight()
 
     def saw(self, commits: Iterable[Commit]) -> None:
@@ -84,7 +101,9 @@ class NewestHeads:
                 return None
         news = self._news
         while (total := self._total) is None or total.news < news or not self._is_fresh(total):
-            total, _ = await self._reads_of_total.run("total", self._read_total)
+            total, is_joined = await self._reads_of_total.run("total", self._read_total)
+            if is_joined:  # it may have begun before we asked; the next one has not
+                total, _ = await self._reads_of_total.run("total", self._read_total)
             if total.news >= news:
                 break  # with nothing remembered for any time, this one was read for us
         return total.seq
@@ -108,7 +127,20 @@ class NewestHeads:
             self._known.popitem(last=False)
 
     async def _read(self, accounts: Sequence[Account]) -> None:
-        await self._reads.run(tuple(accounts), lambda: self._read_heads(accounts))
+        if self._next is None:
+            self._next = _Round(asyncio.create_task(self._run_round(), name="heads"))
+            self._next.task.add_done_callback(_retrieved)
+        self._next.accounts.update(accounts)
+        self._next.askers += 1
+        await asyncio.shield(self._next.task)
+
+    async def _run_round(self) -> None:
+        async with self._turn:
+            assert self._next is not None
+            if self._next.askers > 1:
+                await asyncio.sleep(ROUND_PAUSE_S)
+            accounts, self._next = sorted(self._next.accounts), None
+            await self._read_heads(accounts)
 
     async def _read_heads(self, accounts: Sequence[Account]) -> None:
         begun_s = self._now_s()
@@ -120,6 +152,11 @@ class NewestHeads:
         begun_s, news = self._now_s(), self._news
         self._total = _Known(await self._log.total(), begun_s, news)
         return self._total
+
+
+def _retrieved(ended: asyncio.Task[None]) -> None:
+    if not ended.cancelled():
+        ended.exception()  # whoever waits is told; nobody may be waiting any more
 
 
 class NotedLedger:
