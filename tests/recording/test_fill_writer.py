@@ -16,7 +16,7 @@ from steelyard.accounting.errors import (
 )
 from steelyard.operations import fill_writer
 from steelyard.operations.apply_fills import Applied, FillReceipt
-from steelyard.operations.fill_writer import FillWriter, with_retries
+from steelyard.operations.fill_writer import FillWriter, Turn, with_retries
 from tests.recording.desk import make_fill
 
 FILLS = [make_fill(number, "BUY", "1", "21000") for number in range(3_000)]
@@ -31,7 +31,7 @@ class Store:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def commit(self, fills: Sequence[Fill]) -> Applied:
+    async def commit(self, fills: Sequence[Fill], turn: Turn) -> Applied:
         self.rounds.append([fill.fill_id for fill in fills])
         await self.gate.wait()
         for fill in fills:
@@ -170,3 +170,45 @@ async def test_a_caller_s_own_expected_version_is_not_tried_again() -> None:
     with pytest.raises(VersionMismatch):
         await with_retries(write, jitter=lambda: 0.0)
     assert len(tried) == 1
+
+
+class Line:
+    """Takes rounds that tell how far they are, when they are told to."""
+
+    def __init__(self) -> None:
+        self.came: list[int] = []
+        self.turns: list[Turn] = []
+        self.gates: list[asyncio.Event] = []
+
+    async def commit(self, fills: Sequence[Fill], turn: Turn) -> Applied:
+        number = len(self.turns)
+        self.turns.append(turn)
+        self.gates.append(asyncio.Event())
+        await turn.come()
+        self.came.append(number)
+        turn.hold_positions()
+        await self.gates[number].wait()
+        turn.end()
+        return Applied([FillReceipt(fill.fill_id, fill.key, 1) for fill in fills])
+
+
+@pytest.mark.parametrize("waiting, rounds", [(fill_writer.EARLY_MIN - 1, 1), (fill_writer.EARLY_MIN, 2)])
+async def test_a_large_round_begins_early_but_awaits_its_turn_for_positions(waiting: int, rounds: int) -> None:
+    line = Line()
+    writer = FillWriter(line.commit)
+    writer.start()
+    tasks = [asyncio.create_task(writer.submit(FILLS[:1], caller="a"))]
+    await asyncio.sleep(0.01)
+    tasks.append(asyncio.create_task(writer.submit(FILLS[1 : 1 + waiting], caller="b")))
+    await asyncio.sleep(0.01)
+    assert len(line.turns) == rounds
+    assert line.came == [0]
+    line.gates[0].set()
+    await asyncio.sleep(0.01)
+    assert line.came == [0, 1]
+    line.gates[1].set()
+    assert [result.fill_id for result in await tasks[1] if isinstance(result, FillReceipt)] == [
+        fill.fill_id for fill in FILLS[1 : 1 + waiting]
+    ]
+    await asyncio.gather(*tasks)
+    await writer.close()

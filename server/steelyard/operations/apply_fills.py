@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Protocol
 
 from steelyard.accounting.entries import Entry, Fill, check_fill, entry_of_fill
 from steelyard.accounting.errors import (
@@ -71,6 +72,30 @@ class Applied:
     """Keys too long to fold again here, short enough to fold while the caller waits."""
 
 
+class PlaceInLine(Protocol):
+    """When a transaction that follows another one closely may go on to positions."""
+
+    async def come(self) -> None:
+        """Waits until the transaction before has ended."""
+        ...
+
+    def hold_positions(self) -> None:
+        """The positions are locked: the next transaction may begin."""
+        ...
+
+
+class _Alone:
+    async def come(self) -> None:
+        pass
+
+    def hold_positions(self) -> None:
+        pass
+
+
+ALONE: PlaceInLine = _Alone()
+"""Follows nothing, and nothing follows it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Recorded:
     """The new entries of a key in this transaction."""
@@ -101,6 +126,7 @@ async def apply_fills(
     new_accounts: AccountRules | None,
     limits: RefoldLimits,
     now: datetime,
+    turn: PlaceInLine = ALONE,
 ) -> Applied:
     """Records fills that share their options and folds them into their positions, each key one version further."""
     rules = await book.accounts({fill.account for fill in fills}, make=new_accounts)
@@ -110,10 +136,11 @@ async def apply_fills(
     outcomes = iter(await book.insert_fills(accepted, instruments) if accepted else ())
     recorded = [None if refusal is not None else next(outcomes) for refusal in refusals]
     by_key = _changes_by_key(fills, recorded)
+    await turn.come()
     applied = Applied()
     if options.is_auto_update:
         terms = _Terms(rules, instruments, options, limits)
-        versions = await _fold(book, by_key, terms=terms, applied=applied)
+        versions = await _fold(book, by_key, terms=terms, applied=applied, turn=turn)
     else:
         versions = {}
         await _set_aside(book, by_key)
@@ -180,8 +207,10 @@ async def _fold(
     *,
     terms: _Terms,
     applied: Applied,
+    turn: PlaceInLine,
 ) -> dict[PositionKey, int]:
     positions = await book.lock_positions(by_key) if by_key else {}
+    turn.hold_positions()
     # A change of an account's lot method marks its keys stale: rules older than the stale ranges read with the locks
     # would fold such a range by the old method and clear it.
     terms = replace(terms, accounts=await book.accounts({key.account for key in by_key}, make=None))

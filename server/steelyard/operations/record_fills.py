@@ -21,7 +21,7 @@ from steelyard.accounting.errors import (
 from steelyard.accounting.keys import Account, FillId, OrderKey, PositionKey
 from steelyard.operations.answering_once import KeptForm, RequestIdentity, answer_once
 from steelyard.operations.apply_fills import Applied, FillReceipt, WriteOptions, apply_fills
-from steelyard.operations.fill_writer import FillWriter, with_retries
+from steelyard.operations.fill_writer import FillWriter, Turn, with_retries
 from steelyard.operations.late_entries import RefoldLimits, refold_stale, rules_of
 from steelyard.operations.ports import AccountRules, Clock, Commit, FillOutcome, Ledger, OpenTransaction, StaleRange
 from steelyard.operations.refold import Cause, refold_key
@@ -153,8 +153,8 @@ class RecordFills:
         except SteelyardError as error:
             return error
 
-    async def _commit_plain(self, fills: Sequence[Fill]) -> Applied:
-        return await self._retried(lambda: self._commit(fills, DEFAULT_OPTIONS, is_atomic=False))
+    async def _commit_plain(self, fills: Sequence[Fill], turn: Turn) -> Applied:
+        return await self._retried(lambda: self._commit(fills, DEFAULT_OPTIONS, is_atomic=False, turn=turn))
 
     async def _alone(self, fills: Sequence[Fill], options: WriteOptions, *, is_atomic: bool = False) -> Applied:
         # Shielded: a caller who goes away abandons the wait, never the transaction.
@@ -164,7 +164,10 @@ class RecordFills:
     async def _retried(self, write: Callable[[], Awaitable[T]]) -> T:
         return await with_retries(write, jitter=self._jitter)
 
-    async def _commit(self, fills: Sequence[Fill], options: WriteOptions, *, is_atomic: bool) -> Applied:
+    async def _commit(
+        self, fills: Sequence[Fill], options: WriteOptions, *, is_atomic: bool, turn: Turn | None = None
+    ) -> Applied:
+        turn = turn or Turn()
         try:
             async with self._ledger.transaction(cause="fill") as book:
                 applied = await apply_fills(
@@ -174,6 +177,7 @@ class RecordFills:
                     new_accounts=self._new_accounts,
                     limits=self._limits,
                     now=self._clock(),
+                    turn=turn,
                 )
                 if is_atomic:
                     _raise_first_refusal(applied)
@@ -181,6 +185,8 @@ class RecordFills:
                     raise _Undo(applied)
         except _Undo as undone:
             return undone.applied
+        finally:
+            turn.end()
         for key in applied.owed:
             await self._retried(partial(refold_stale, self._ledger, key))
         for commit in book.commits:
