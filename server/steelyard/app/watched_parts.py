@@ -8,6 +8,7 @@ from steelyard.cache.redis_cache import RedisCache
 from steelyard.events.service import PartStatus
 from steelyard.operations.cached_answers import CachedAnswersFigures
 from steelyard.operations.observing import origin
+from steelyard.operations.reconciling import Run
 from steelyard.operations.refresh_marks import Refreshed
 from steelyard.telemetry import metrics
 from steelyard.telemetry.metrics import Meters
@@ -72,3 +73,18 @@ def watch_events(meters: Meters, parts: Callable[[], Sequence[PartStatus]]) -> N
             yield (part.name, "retried"), part.retried
 
     meters.ask(metrics.EVENTS_HANDLED, handled)
+
+
+class ReconcileMeter:
+    """Fulfils `reconciling.ReconcileObserver`: counts what reconciling comes to."""
+
+    def __init__(self, telemetry: StoreTelemetry) -> None:
+        self._telemetry = telemetry
+
+    def reconciled(self, run: Run, *, mismatches: int) -> None:
+        """A run has ended; `mismatches` positions were not what their own entries make of them."""
+        self._telemetry.reconciled("entries", positions=run.tally.keys_checked, mismatches=mismatches)
+
+    def venue_failed(self, why: str) -> None:
+        """A venue could not be asked."""
+        self._telemetry.meters.counter(metrics.VENUE_FAILURES, why).inc()

@@ -93,6 +93,7 @@ HEAD_LOCK_WAIT = _times(
 DISCREPANCIES = _counter("steelyard_discrepancies_total", "{discrepancy}", "Discrepancies found.", "kind")
 RECONCILED = _counter("steelyard_reconciled_total", "{position}", "Positions compared with their source.", "source")
 MISMATCHES = _counter("steelyard_reconcile_mismatch_total", "{position}", "Positions that did not agree.", "source")
+VENUE_FAILURES = _counter("steelyard_venue_failures_total", "{call}", "Venues that could not be asked.", "reason")
 
 # The store and the outside
 SQL_SECONDS = _times("steelyard_sql_seconds", "How long statements took, as the client saw it.", "verb")
