@@ -6,17 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from fractions import Fraction
 from typing import Any
 
 from steelyard.accounting.entries import Adjustment, AdjustmentKind, Fill, Side
 from steelyard.accounting.keys import Account, Book, FillId, InstrumentName, Leg, PositionKey
-from steelyard.accounting.round_trips import CostMethod
 from steelyard.operations.answering_once import RequestIdentity
 from steelyard.operations.apply_fills import FillReceipt, WriteOptions
 from steelyard.operations.correct_fills import CorrectFills
 from steelyard.operations.late_entries import RefoldLimits
-from steelyard.operations.read_as_of import PositionAsOf, ReadAsOf
+from steelyard.operations.read_as_of import ReadAsOf
 from steelyard.operations.reading import Reading
 from steelyard.operations.roll_back_import import RollBackImport
 from steelyard.storage.heads import HeadReads
@@ -30,11 +28,10 @@ from tests.oracle import (
     OracleFunding,
     OracleInstrument,
     OracleKey,
-    OraclePosition,
     OracleRevision,
-    microseconds,
     replay,
 )
+from tests.snapshots.compare import of_oracle, told
 
 ACCOUNT = Account("desk")
 START = datetime(2025, 1, 2, tzinfo=UTC)
@@ -314,75 +311,14 @@ class History:
             position = expected.get(OracleKey(*key))
             if position is not None:
                 answer = await self.as_of.get(key, as_of=as_of, known_at=known_at)
-                assert told(answer.value) == of_oracle(position), (key, as_of, known_at)
+                ours, theirs = told(answer.value), of_oracle(position)
+                differing = {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
+                assert not differing, (differing, key, as_of, known_at)
                 folded += answer.value.folded
         return folded
 
 
-def told(found: PositionAsOf) -> dict[str, Any]:
-    """What the service says, exactly."""
-    row = found.view.row
-    figures = {method: found.view.figures(method) for method in CostMethod}
-    return {
-        "quantity": Fraction(row.quantity),
-        "unmatched": Fraction(row.lifetime.unmatched),
-        "fees": Fraction(row.lifetime.fees),
-        "funding": Fraction(row.lifetime.funding),
-        "unvalued": {name: Fraction(amount) for name, amount in row.lifetime.unvalued_fees},
-        "fills": row.lifetime.fill_count,
-        "opened_at": None if row.opened_at is None else microseconds(row.opened_at),
-        "closed_at": None if row.closed_at is None else microseconds(row.closed_at),
-        "average": _exact(figures[CostMethod.AVERAGE].average_price),
-        "methods": [
-            (
-                Fraction(of.cost),
-                Fraction(of.gross_realized_pnl),
-                Fraction(of.realized_pnl),
-                Fraction(of.net_realized_pnl),
-            )
-            for of in figures.values()
-        ],
-        "trip": None if row.trip is None else _trip_told(row),
-    }
-
-
-def _trip_told(row: Any) -> tuple[Any, ...]:
-    trip = row.trip
-    numbers = (trip.entered_quantity, trip.exited_quantity, trip.max_quantity, trip.sums.fees, trip.sums.funding)
-    return (trip.opened.entry_id, trip.direction.value, trip.fill_count, *map(Fraction, numbers))
-
-
-def of_oracle(position: OraclePosition) -> dict[str, Any]:
-    """The same of the oracle."""
-    trip = position.trips[-1] if position.trips else None
-    return {
-        "quantity": position.quantity,
-        "unmatched": position.unmatched_quantity,
-        "fees": position.fees,
-        "funding": position.funding,
-        "unvalued": {name: amount for name, amount in position.unvalued_fees.items() if amount},
-        "fills": position.fill_count,
-        "opened_at": position.opened_at,
-        "closed_at": position.closed_at,
-        "average": position.figures["AVERAGE"].average,
-        "methods": [
-            (of.cost, of.gross_realized_pnl, of.realized_pnl, of.net_realized_pnl)
-            for of in (position.figures["AVERAGE"], position.figures["FIFO"])
-        ],
-        "trip": None
-        if trip is None
-        else (
-            *(trip.first_entry_id, trip.direction.upper(), trip.fill_count, trip.entered_quantity),
-            *(trip.exited_quantity, trip.max_quantity, trip.fees, trip.funding),
-        ),
-    }
-
-
-def _exact(value: Decimal | None) -> Fraction | None:
-    return None if value is None else Fraction(value)
-
-
-def _of_key(key: PositionKey) -> dict[str, str]:
+def _of_key(key: PositionKey) -> dict[str, Any]:
     return {"account": key.account, "book": key.book, "instrument": key.instrument, "leg": key.leg.value}
 
 

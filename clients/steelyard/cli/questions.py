@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, TypeVar
 
@@ -10,7 +9,7 @@ import typer
 
 from steelyard.cli import tables
 from steelyard.cli.following import watch_portfolio
-from steelyard.cli.session import SERVER_DEFAULT, JsonOption, ServerOption, ask, fail, tell
+from steelyard.cli.session import SERVER_DEFAULT, JsonOption, ServerOption, ask, fail, first, tell
 from steelyard.client import (
     Account,
     Instrument,
@@ -61,7 +60,7 @@ def positions(
             view=PositionView.FULL if full else PositionView.BASIC,
             page_size=min(limit, 1_000),
         )
-        return [position async for position in _first(found, limit)]
+        return [position async for position in first(found, limit)]
 
     found = ask(server, question)
     tell(found, as_json=as_json, table=lambda: tables.positions_table(found))
@@ -91,7 +90,7 @@ def trips(
             listed = steelyard.list_round_trips(
                 name, book=book, instrument=instrument, state=state, page_size=min(left, 1_000)
             )
-            found += [trip async for trip in _first(listed, left)]
+            found += [trip async for trip in first(listed, left)]
         return found
 
     found = ask(server, question)
@@ -154,13 +153,3 @@ def _number(text: str, option: str) -> Decimal | None:
         return Decimal(text) if text else None
     except InvalidOperation:
         fail(f"{option}: {text!r} is no number")
-
-
-async def _first(rows: AsyncIterator[T], limit: int) -> AsyncIterator[T]:
-    """At most `limit` rows; the pages after them are never asked for."""
-    left = limit
-    async for row in rows:
-        yield row
-        left -= 1
-        if left == 0:
-            return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from steelyard.cli.builds import build
+from steelyard.cli.history import as_of, snapshot, snapshots
 from steelyard.cli.importing import import_files
 from steelyard.cli.keys import keys
 from steelyard.cli.performance import perf
@@ -14,8 +15,9 @@ from steelyard.cli.risk import check_order, limits
 
 def register(app: typer.Typer) -> None:
     """Adds every command that talks to a running service."""
-    for command in (positions, trips, portfolio, perf, limits, accounts, instruments):
+    for command in (positions, trips, portfolio, perf, limits, accounts, instruments, snapshot, snapshots):
         app.command()(command)
+    app.command(name="as-of")(as_of)
     app.command(name="check-order")(check_order)
     app.command(name="import")(import_files)
     app.add_typer(build)

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -67,6 +67,16 @@ def tell(records: Any, *, as_json: bool, table: Callable[[], RenderableType]) ->
         print(json_text(records))
     else:
         screen.print(table())
+
+
+async def first(rows: AsyncIterator[T], limit: int) -> AsyncIterator[T]:
+    """At most `limit` rows; the pages after them are never asked for."""
+    left = limit
+    async for row in rows:
+        yield row
+        left -= 1
+        if left == 0:
+            return
 
 
 def fail(line: str) -> NoReturn:

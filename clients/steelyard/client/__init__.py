@@ -154,6 +154,12 @@ from steelyard.client.risk_records import (
     OrderOutcome,
     RiskFigures,
 )
+from steelyard.client.snapshot_calls import (
+    PositionAsOf,
+    Snapshot,
+    SnapshotCause,
+    SnapshotsTaken,
+)
 from steelyard.client.watch_calls import (
     PositionChange,
     PositionChangeKind,
@@ -282,6 +288,7 @@ __all__ = [
     "PortfolioGroup",
     "Position",
     "PositionAnnotations",
+    "PositionAsOf",
     "PositionChange",
     "PositionChangeKind",
     "PositionEvent",
@@ -311,6 +318,9 @@ __all__ = [
     "SessionDay",
     "Side",
     "SizeAuthority",
+    "Snapshot",
+    "SnapshotCause",
+    "SnapshotsTaken",
     "Steelyard",
     "SteelyardCallError",
     "StreamFailure",

@@ -20,6 +20,7 @@ from steelyard.client.position_calls import PositionCalls
 from steelyard.client.report_calls import PortfolioCalls
 from steelyard.client.risk_calls import RiskCalls
 from steelyard.client.service_config import service_config
+from steelyard.client.snapshot_calls import SnapshotCalls
 from steelyard.client.watch_calls import WatchCalls
 
 DEFAULT_ADDRESS = "127.0.0.1:4800"
@@ -48,6 +49,7 @@ class Steelyard(
     RiskCalls,
     BuildCalls,
     PerformanceCalls,
+    SnapshotCalls,
     MarketCalls,
     AdminCalls,
     KeyCalls,

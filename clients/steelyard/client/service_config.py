@@ -20,6 +20,7 @@ from steelyard.v1 import (
     performance_service_pb2,
     portfolio_service_pb2,
     position_service_pb2,
+    snapshot_service_pb2,
 )
 
 SERVICE_FILES: tuple[FileDescriptor, ...] = (
@@ -29,6 +30,7 @@ SERVICE_FILES: tuple[FileDescriptor, ...] = (
     build_service_pb2.DESCRIPTOR,
     performance_service_pb2.DESCRIPTOR,
     market_service_pb2.DESCRIPTOR,
+    snapshot_service_pb2.DESCRIPTOR,
     admin_service_pb2.DESCRIPTOR,
 )
 RETRY_POLICY = {

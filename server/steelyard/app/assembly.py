@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from steelyard.accounting.keys import Account
 from steelyard.app.access_side import AccessSide
 from steelyard.app.feed_side import FeedSide, feed_rules
+from steelyard.app.history_side import HistorySide, snapshot_jobs
 from steelyard.app.live_side import CachedAnswers, LivePrices, Watches
 from steelyard.app.risk_side import RiskSide
 from steelyard.app.settings import Settings
@@ -88,6 +89,7 @@ class Operations:
         self._jitter = random.random  # noqa: S311 - spreads retries, no secret
         self._record(settings, database, reading=reading)
         self.risk = RiskSide(settings, database, reading=reading, clock=system_clock, jitter=self._jitter)
+        self.history = HistorySide(settings, database, reading=reading, clock=system_clock, jitter=self._jitter)
         self.access = AccessSide(settings, database, clock=system_clock, jitter=self._jitter)
         self._answer(settings, database, reading=reading)
         self._build(settings, database)
@@ -215,6 +217,7 @@ def servicers(operations: Operations, tokens: PageTokens) -> Services:
         performance=PerformanceServicer(
             read=operations.answers.performance, watch=operations.watch_performance, clock=system_clock
         ),
+        snapshots=operations.history.servicer(tokens),
         market=MarketServicer(
             instruments=operations.keep_instruments, marks=operations.apply_marks, tokens=tokens, clock=system_clock
         ),
@@ -320,6 +323,7 @@ class Worker:
             self._database.url,
             builder=self._builder,
             sweep=self._sweep,
+            periodic=snapshot_jobs(self._settings, self._database, clock=system_clock),
             settings=WorkerSettings(bulk_slots=self._settings.worker_bulk_jobs),
             stop=stop,
             log=self._log,

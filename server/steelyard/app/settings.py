@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+from croniter import croniter  # type: ignore[import-untyped]  # it has no stubs
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -34,6 +35,7 @@ READ_ELSEWHERE = frozenset(
 """Names of the same family that are no settings of the service: the programs of the embedded database, the checkout,
 and where the commands find the service and how they are let in."""
 PAGE_TOKEN_KEY_MIN = 16
+CRON_FIELDS = 5
 AMQP_SCHEMES = ("amqp", "amqps")
 
 
@@ -56,6 +58,12 @@ def _zone(name: str) -> str:
     except (KeyError, ValueError, OSError):
         raise ValueError("is no IANA time zone") from None
     return name
+
+
+def _schedule(line: str) -> str:
+    if line != "off" and (len(line.split()) != CRON_FIELDS or not croniter.is_valid(line)):
+        raise ValueError("must be a cron line of five fields (0 * * * *), or off")
+    return line
 
 
 def _key(secret: SecretStr) -> SecretStr:
@@ -165,6 +173,11 @@ class Settings(BaseSettings):
     price_staleness_max_s: Count = 300
     account_time_zone: Annotated[str, AfterValidator(_zone)] = "America/Chicago"
     """The zone of accounts that do not exist before their first fill."""
+
+    snapshot_schedule: Annotated[str, AfterValidator(_schedule)] = "0 * * * *"
+    """When workers take snapshots of all positions that are open or have changed: a cron line in UTC, or `off`."""
+    snapshots_kept_days: Annotated[int, Field(ge=1, le=36_500)] = 365
+    """How long snapshots are kept."""
 
     amqp_url: Annotated[SecretStr, AfterValidator(_amqp_url)] | None = None
     """amqp://user:password@host:port/vhost: feeds are followed there and commits told to others; none: neither."""

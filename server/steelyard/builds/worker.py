@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -16,6 +16,7 @@ import procrastinate
 import psycopg
 import psycopg_pool
 
+from steelyard.builds.periodic import PeriodicJob, add_periodic
 from steelyard.builds.schedule import BuildSweep, Schedule
 from steelyard.builds.tasks import make_app
 from steelyard.operations.building import BuildPriority
@@ -55,16 +56,18 @@ async def run_worker(
     *,
     builder: ChunkBuilder,
     sweep: BuildSweep,
+    periodic: Sequence[PeriodicJob] = (),
     settings: WorkerSettings | None = None,
     stop: asyncio.Event | None = None,
     log: Log | None = None,
 ) -> None:
     """Works until `stop` is set or the task is cancelled; a store that is away is waited for. `url` reaches PostgreSQL
-    directly, not through a pooler that shares sessions. Raises what else made one of its parts end."""
+    directly, not through a pooler that shares sessions. `periodic` is done by the clock, beside
+    builds. Raises what else made one of its parts end."""
     chosen, stopping, told = settings or WorkerSettings(), stop or asyncio.Event(), log or silent_log()
     while not stopping.is_set():
         try:
-            await _work(url, builder=builder, sweep=sweep, settings=chosen, stop=stopping, log=told)
+            await _work(url, builder=builder, sweep=sweep, periodic=periodic, settings=chosen, stop=stopping, log=told)
         except _STORE_AWAY as error:
             told.warning("worker_waits_for_store", error=str(error))
         if not stopping.is_set():
@@ -72,10 +75,18 @@ async def run_worker(
 
 
 async def _work(
-    url: str, *, builder: ChunkBuilder, sweep: BuildSweep, settings: WorkerSettings, stop: asyncio.Event, log: Log
+    url: str,
+    *,
+    builder: ChunkBuilder,
+    sweep: BuildSweep,
+    periodic: Sequence[PeriodicJob],
+    settings: WorkerSettings,
+    stop: asyncio.Event,
+    log: Log,
 ) -> None:
     """Works until one of its parts ends; where the store is away that may be any of them."""
     app = make_app(url, builder.run_chunk, log=log)
+    add_periodic(app, periodic, log=log)
     try:
         if not await _open(app, stop):
             return

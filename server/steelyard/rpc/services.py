@@ -23,6 +23,8 @@ from steelyard.v1 import (
     portfolio_service_pb2_grpc,
     position_service_pb2,
     position_service_pb2_grpc,
+    snapshot_service_pb2,
+    snapshot_service_pb2_grpc,
 )
 
 
@@ -36,6 +38,7 @@ class Services:
     builds: build_service_pb2_grpc.BuildServiceServicer | None = None
     performance: performance_service_pb2_grpc.PerformanceServiceServicer | None = None
     market: market_service_pb2_grpc.MarketServiceServicer | None = None
+    snapshots: snapshot_service_pb2_grpc.SnapshotServiceServicer | None = None
     admin: admin_service_pb2_grpc.AdminServiceServicer | None = None
 
 
@@ -71,6 +74,9 @@ REGISTRATIONS = {
     ),
     "market": Registration(
         market_service_pb2, "MarketService", market_service_pb2_grpc.add_MarketServiceServicer_to_server
+    ),
+    "snapshots": Registration(
+        snapshot_service_pb2, "SnapshotService", snapshot_service_pb2_grpc.add_SnapshotServiceServicer_to_server
     ),
     "admin": Registration(admin_service_pb2, "AdminService", admin_service_pb2_grpc.add_AdminServiceServicer_to_server),
 }
