@@ -3,6 +3,7 @@
 import random
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -25,6 +26,8 @@ from steelyard.operations.record_fills import RecordFills
 from steelyard.operations.risk import AccountRisk
 from tests.limits.desk import DESK, LimitDesk, order
 from tests.questions.books import NOW, fill, key
+
+CHECK_BOUND_MS = 50.0
 
 ETH, XRP, INVERSE, FUTURE = (key(name) for name in ("ETHUSDT", "XRPUSDT", "BTCUSD", "MNQ MAR26"))
 MARKS = {"BTCUSDT": "100", "ETHUSDT": "200", "XRPUSDT": "1", "BTCUSD": "16000", "MNQ MAR26": "25000"}
@@ -175,7 +178,10 @@ def assert_same_risk(risk: AccountRisk, found: RiskFigures, of: PositionKey, *, 
     assert now.by_instrument.get(of.instrument, Decimal(0)) == foretold[of.instrument]
 
 
-async def test_a_check_on_a_hundred_positions_is_quick(desk: LimitDesk, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_check_on_a_hundred_positions_is_quick(
+    desk: LimitDesk, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
+) -> None:
+    """At most 5 ms on a machine of its own; what is asserted is ten times that, since machines of tests are shared."""
     names = [f"COIN{number}USDT" for number in range(100)]
     async with desk.database.write() as connection:
         for name in names:
@@ -197,7 +203,9 @@ async def test_a_check_on_a_hundred_positions_is_quick(desk: LimitDesk, capsys: 
     )
     working = [order("1", of=key(name)) for name in names[:20]]
     first = await elapsed_ms(desk, order("1", "90", of=key(names[0])))
+    begun_s = time.process_time()
     times = [await elapsed_ms(desk, order("1", "90", of=key(name)), *working) for name in names[:40]]
+    ours_ms = (time.process_time() - begun_s) / len(times) * 1_000
     moving = []
     for number in range(20):
         await desk.record(replace(fills[0], fill_id=FillId(f"new{number}"), executed_at=NOW))
@@ -206,8 +214,12 @@ async def test_a_check_on_a_hundred_positions_is_quick(desk: LimitDesk, capsys: 
         quiet, busy = statistics.median(times), statistics.median(moving)
         print(
             f"\nCheckOrder, 100 positions, 104 limits: first {first:.1f} ms, then median {quiet:.1f} ms "
-            f"(max {max(times):.1f}), right after a fill {busy:.1f} ms (max {max(moving):.1f})"
+            f"(max {max(times):.1f}; {ours_ms:.1f} of the processor in the service), right after a fill {busy:.1f} ms (max {max(moving):.1f})"
         )
+    record_property("check_order_median_ms", round(quiet, 2))
+    record_property("check_order_processor_ms", round(ours_ms, 2))
+    record_property("check_order_after_a_fill_median_ms", round(busy, 2))
+    assert min(quiet, busy) <= CHECK_BOUND_MS
     assert Fraction((await desk.risk.of(DESK)).value.figures["USDT"].gross_exposure) == 32_000
 
 
