@@ -35,18 +35,24 @@ i3,desk,,MES SEP25,SELL,1,6010,0,,2025-06-20T13:01:00Z
 async def desk_beside(url: str, amqp_url: str) -> AsyncIterator[tuple[Service, Steelyard]]:
     """A service with a worker on a database and beside a broker."""
     settings = Settings(port=0, drain_wait_s=0.01, pool_size=8, amqp_url=SecretStr(amqp_url))
-    service, worker, stop = Service(settings, url=url, log=silent_log()), None, asyncio.Event()
+    service, stop = Service(settings, url=url, log=silent_log()), asyncio.Event()
     await service.start()
     worker = Worker(settings, url=url, log=silent_log())
     working = asyncio.create_task(worker.run(stop))
     try:
         async with client_of(service.address) as steelyard:
+            # Before that there are no queues to look into.
+            await until(lambda: _is_connected(service), what="a connection")
             yield service, steelyard
     finally:
         stop.set()
         await working
         await worker.close()
         await service.stop()
+
+
+async def _is_connected(service: Service) -> bool:
+    return (await service.feeds.status()).is_connected
 
 
 async def outbox_is_empty(feeds: Feeds) -> bool:
