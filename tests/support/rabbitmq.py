@@ -22,10 +22,10 @@ import aiormq
 import pytest
 
 from steelyard.events.topology import DEAD_LETTERS, Topology
+from tests.support.debian import install
 
 URL_VARIABLE = "STEELYARD_TEST_AMQP_URL"
 INSTALLED = Path("/usr/lib/rabbitmq/lib")
-INSTALL_S = 300
 START_S = 60
 STOP_S = 15
 CONFIG = """
@@ -43,8 +43,8 @@ class BrokerMissing(Exception):
 def server_program() -> str:
     """The program that runs a node, installed first where that can be done. Raises `BrokerMissing`."""
     found = _find_program()
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        _install()
+    if found is None:
+        install("rabbitmq-server")
         found = _find_program()
     if found is None:
         raise BrokerMissing(f"no rabbitmq-server: install it (apt-get install rabbitmq-server) or set {URL_VARIABLE}")
@@ -55,13 +55,6 @@ def _find_program() -> str | None:
     # The program itself: its wrapper in /usr/sbin changes the user and the surroundings.
     installed = sorted(INSTALLED.glob("rabbitmq_server-*/sbin/rabbitmq-server"))
     return str(installed[-1]) if installed else shutil.which("rabbitmq-server")
-
-
-def _install() -> None:
-    command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"]
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for step in (["apt-get", "update", "-q"], [*command, "rabbitmq-server"]):
-        subprocess.run(step, env=environment, capture_output=True, timeout=INSTALL_S, check=False)
 
 
 def free_ports(count: int) -> list[int]:

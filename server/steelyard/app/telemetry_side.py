@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import product
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 from steelyard.accounting.errors import FenceLost, StoreUnavailable
 from steelyard.app.settings import Settings
 from steelyard.operations.build_positions import BuildPositions
+from steelyard.operations.building import BuildState, BuildTrigger
 from steelyard.operations.observing import origin
 from steelyard.operations.ports import Clock
 from steelyard.storage.database import Database
@@ -167,8 +169,9 @@ def tell_vitals(meters: Meters, signs: VitalSigns) -> None:
     meters.gauge(metrics.STALE_PRICES).set(signs.stale_prices)
     for metric in (metrics.BUILDS, metrics.OPEN_DISCREPANCIES, metrics.OPEN_BREACHES):
         meters.forget(metric)
-    for (trigger, state), count in signs.builds.items():
-        meters.gauge(metrics.BUILDS, trigger, state).set(count)
+    # Also those that never were, so that the first failure is a step and not a beginning.
+    for trigger, state in product(BuildTrigger, BuildState):
+        meters.gauge(metrics.BUILDS, trigger, state).set(signs.builds.get((trigger.value, state.value), 0))
     for kind, count in signs.discrepancies.items():
         meters.gauge(metrics.OPEN_DISCREPANCIES, kind).set(count)
     for kind, count in signs.breaches.items():

@@ -22,6 +22,8 @@ STATEMENT_MAX = 300
 VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "BEGIN", "COMMIT", "ROLLBACK", "COPY", "SET")
 HEADS = "INSERT INTO account_heads"
 """What the statement says that steps the accounts' heads: the wait for their locks has a metric of its own."""
+RECONCILED_WITH = ("entries",)
+"""What positions are compared with; told from the start, so that the first mismatch is a step and not a beginning."""
 KNOWN_MAX = 2_000
 """Statements whose verb is remembered; they are constants, so there are fewer."""
 
@@ -49,6 +51,8 @@ class StoreTelemetry:
         self._pool_wait = self._meters.histogram(metrics.POOL_WAIT)
         self._head_lock = self._meters.histogram(metrics.HEAD_LOCK_WAIT)
         self._slow = self._meters.counter(metrics.SLOW_SQL)
+        for source in RECONCILED_WITH:
+            self._meters.counter(metrics.MISMATCHES, source)
         self.pool_in_use = self._meters.gauge(metrics.POOL_IN_USE)
 
     @property
