@@ -213,8 +213,9 @@ async def test_a_check_on_a_hundred_positions_is_quick(
     with capsys.disabled():
         quiet, busy = statistics.median(times), statistics.median(moving)
         print(
-            f"\nCheckOrder, 100 positions, 104 limits: first {first:.1f} ms, then median {quiet:.1f} ms "
-            f"(max {max(times):.1f}; {ours_ms:.1f} of the processor in the service), right after a fill {busy:.1f} ms (max {max(moving):.1f})"
+            f"\nCheckOrder, 100 positions, 104 limits: first {first:.1f} ms, then median {quiet:.1f} ms (max "
+            f"{max(times):.1f}; {ours_ms:.1f} of the processor in the service), right after a fill {busy:.1f} ms "
+            f"(max {max(moving):.1f})"
         )
     record_property("check_order_median_ms", round(quiet, 2))
     record_property("check_order_processor_ms", round(ours_ms, 2))
