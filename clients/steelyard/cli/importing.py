@@ -19,7 +19,7 @@ def import_files(
     account: Annotated[str, typer.Option("--account", "-a", help="Account of rows that name none.")] = "",
     time_zone: Annotated[str, typer.Option("--zone", help="IANA zone of times without one.")] = "",
     format: Annotated[  # noqa: A002 - the option's name
-        str, typer.Option("--format", help="Refuse any other: ninjatrader, generic_csv.")
+        str, typer.Option("--format", help="Refuse any other: ninjatrader, generic_csv, bybit, binance.")
     ] = "",
     dry_run: Annotated[bool, typer.Option("--validate-only", help="Only check; record nothing.")] = False,
     no_build: Annotated[bool, typer.Option("--no-build", help="Store the fills; build later.")] = False,

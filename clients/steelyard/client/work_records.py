@@ -73,6 +73,8 @@ class ImportFormat(StrEnum):
 
     NINJATRADER = "NINJATRADER"
     GENERIC_CSV = "GENERIC_CSV"
+    BYBIT = "BYBIT"
+    BINANCE = "BINANCE"
 
 
 class ImportState(StrEnum):

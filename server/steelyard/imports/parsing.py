@@ -7,19 +7,21 @@ where going on makes no sense: another header, too many bytes or rows, a row of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import BinaryIO
 
 from steelyard.accounting import keys
 from steelyard.accounting.errors import InvalidField
-from steelyard.imports import generic_csv, ninjatrader
+from steelyard.imports import binance, bybit, generic_csv, ninjatrader
 from steelyard.imports.rows import PARSING, Batch, Part, RowError, RowReader, RowResult, split_row
 
 FORMATS = {
     ninjatrader.FORMAT: ",".join(ninjatrader.HEADER),
     generic_csv.FORMAT: ",".join(generic_csv.HEADER),
+    bybit.FORMAT: ",".join(bybit.HEADER),
+    binance.FORMAT: ",".join(binance.HEADER),
 }
 """The known formats and the header that declares each."""
 COLUMNS = (
@@ -42,7 +44,7 @@ class ParseRequest:
     """How a file is to be read."""
 
     format: str = ""
-    """NINJATRADER or GENERIC_CSV: any other header is refused. Blank: whichever known format the header declares."""
+    """One of `FORMATS`: any other header is refused. Blank: whichever known format the header declares."""
     time_zone: str = "America/Los_Angeles"
     """The zone of the exporting machine, for formats whose times have no offset."""
     default_account: str | None = None
@@ -128,12 +130,33 @@ def _reader(header: bytes, request: ParseRequest) -> RowReader:
         names = [name.strip() for name in split_row(header.removeprefix(_BOM).decode("utf-8"))]
     except (UnicodeDecodeError, RowError):
         raise InvalidField("header", f"cannot be read as UTF-8 text; {_known_headers()}") from None
-    width = ninjatrader.width_of(names)
-    if width is not None and request.format in ("", ninjatrader.FORMAT):
+    found = declared_by(names)
+    if not found or request.format not in ("", found):
+        raise InvalidField("header", f"is not the one of {request.format or 'a known format'}; {_known_headers()}")
+    if found == ninjatrader.FORMAT:
+        width = ninjatrader.width_of(names)
+        assert width is not None
         return ninjatrader.NinjaTraderRows(width=width, time_zone=request.time_zone, default_account=account)
-    if generic_csv.is_generic(names) and request.format in ("", generic_csv.FORMAT):
-        return generic_csv.GenericRows(header=names, default_account=account)
-    raise InvalidField("header", f"is not the one of {request.format or 'a known format'}; {_known_headers()}")
+    return _READERS[found](header=names, default_account=account)
+
+
+def declared_by(names: list[str]) -> str:
+    """The format that a header declares; blank where it is none of ours."""
+    if ninjatrader.width_of(names) is not None:
+        return ninjatrader.FORMAT
+    return next((name for name, is_its in _HEADERS.items() if is_its(names)), "")
+
+
+_HEADERS: dict[str, Callable[[list[str]], bool]] = {
+    generic_csv.FORMAT: generic_csv.is_generic,
+    bybit.FORMAT: bybit.is_bybit,
+    binance.FORMAT: binance.is_binance,
+}
+_READERS: dict[str, Callable[..., RowReader]] = {
+    generic_csv.FORMAT: generic_csv.GenericRows,
+    bybit.FORMAT: bybit.BybitRows,
+    binance.FORMAT: binance.BinanceRows,
+}
 
 
 def _known_headers() -> str:

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from steelyard.imports import generic_csv, ninjatrader
-from steelyard.imports.parsing import ParsedPart, ParseRequest
+from steelyard.imports.parsing import ParsedPart, ParseRequest, declared_by
 from steelyard.imports.process import FileParser
 from steelyard.imports.rows import RowError, split_row
 from steelyard.operations.importing import ReadRequest
@@ -48,6 +47,4 @@ def _declared(path: Path) -> str:
         names = [name.strip() for name in split_row(header.rstrip("\r\n"))]
     except RowError:
         return ""
-    if ninjatrader.width_of(names) is not None:
-        return ninjatrader.FORMAT
-    return generic_csv.FORMAT if generic_csv.is_generic(names) else ""
+    return declared_by(names)

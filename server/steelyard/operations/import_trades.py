@@ -86,7 +86,7 @@ class ImportRequest:
     request_id: UUID | None
     file_name: str
     format: str = ""
-    """NINJATRADER or GENERIC_CSV; blank: whichever the header declares."""
+    """NINJATRADER, GENERIC_CSV, BYBIT or BINANCE; blank: whichever the header declares."""
     default_account: str | None = None
     time_zone: str = DEFAULT_TIME_ZONE
     is_auto_build: bool = True
