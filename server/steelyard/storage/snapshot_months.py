@@ -76,8 +76,9 @@ async def _partitions(connection: Connection) -> list[str]:
 async def _make(connection: Connection, month: datetime) -> None:
     """Makes a month and moves into it what the rest partition holds of it."""
     name, first, last = _name(month), month.isoformat(), _next(month).isoformat()
-    # Whoever stores into the rest waits for this commit, and then finds the month.
-    await connection.execute(f"LOCK TABLE {REST} IN ACCESS EXCLUSIVE MODE")
+    # Whoever stores a snapshot waits for this commit, and then finds the month: a lock on the rest alone would let him
+    # choose it before.
+    await connection.execute("LOCK TABLE position_snapshots IN ACCESS EXCLUSIVE MODE")
     await connection.execute(f"CREATE TABLE {name} (LIKE position_snapshots INCLUDING ALL)")
     await connection.execute(
         f"WITH moved AS (DELETE FROM {REST} WHERE taken_at >= $1 AND taken_at < $2 RETURNING *) "  # noqa: S608 - our names
