@@ -109,6 +109,23 @@ def demo(
     _run(lambda stop: running.unless_stopped(stop, show.run_files(file, as_json=as_json) if file else show.run_day()))
 
 
+@commands.command()
+def sample(
+    format: Annotated[  # noqa: A002 - what it is called everywhere
+        str, typer.Argument(help="ninjatrader, generic_csv, bybit or binance.")
+    ],
+    fills: Annotated[int, typer.Option("--fills", min=0, max=5_000_000, help="How many executions.")] = 200,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=10**6, help="The same seed gives the same file.")] = 1,
+) -> None:
+    """Print an invented file of executions to try an import with."""
+    from steelyard.app.sample_files import SAMPLES
+
+    if format not in SAMPLES:
+        raise typer.BadParameter(f"{format!r} is none of {', '.join(SAMPLES)}", param_hint="FORMAT")
+    for line in SAMPLES[format](seed, fills=fills):
+        sys.stdout.write(line)
+
+
 register(commands)
 
 
