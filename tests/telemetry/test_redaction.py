@@ -18,7 +18,7 @@ from steelyard.telemetry.redaction import HIDDEN, Redaction
         ),
         ("redis://:s3cret-word@cache:6379/0 refused", "redis://:[hidden]@cache:6379/0 refused"),
         ("authorization: Bearer abc.def-ghi", "authorization: Bearer [hidden]"),
-        ("key sy_live_ab12cd34_0123456789abcdefghijklmnop is unknown", "key sy_live_[hidden] is unknown"),
+        ("key sy_ab12cd34_0123456789abcdefghijklmnop is unknown", "key sy_ab12cd34_[hidden] is unknown"),
         ('{"x-api-key": "0123456789abcdef"}', '{"x-api-key": "[hidden]"}'),
         ("password=hunter2 sslmode=require", "password=[hidden] sslmode=require"),
         ("https://example.org/a?b=c", "https://example.org/a?b=c"),

@@ -18,11 +18,11 @@ SECRET_MIN = 6
 _NAMES = frozenset(
     {"password", "secret", "token", "authorization", "cookie", "dsn", "pepper", "credentials", "api_key", "apikey"}
 )
-_MARKS = ("://", "Bearer ", "x-api-key", "_live_", "_test_", "password", "BEGIN ")
+_MARKS = ("://", "Bearer ", "x-api-key", "sy_", "password", "BEGIN ")
 _SHAPES = re.compile(
     r"(?P<url>://[^\s/?#@:\"]*:)[^\s/?#\"]+@"
     r"|(?P<bearer>Bearer )[A-Za-z0-9._~+/=-]+"
-    r"|(?P<key>\b[a-z]{2,12}_(?:live|test)_)[A-Za-z0-9._-]{12,}"
+    r"|(?P<key>\bsy_[a-z0-9]{8}_)[A-Za-z0-9_-]{20,}"
     r"|(?P<named>(?:x-api-key|password|passwd|pwd)[\"']?\s*[=:,]\s*[\"']?)[^\s\"',&)]+"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
     re.DOTALL,
