@@ -70,11 +70,23 @@ class PageTokens:
 
     def sealed(self, request: Message, values: Cursor) -> str:
         """A token of these values for this question."""
-        body = json.dumps([_dumped(value) for value in values], separators=(",", ":")).encode()
-        return _text(self._mac(request, body) + body)
+        return self.sealer(request)(values)
+
+    def sealer(self, request: Message) -> Callable[[Cursor], str]:
+        """Makes tokens for one question, which is read once: a stream gives one with each message."""
+        question = _question(request)
+
+        def seal(values: Cursor) -> str:
+            body = json.dumps([_dumped(value) for value in values], separators=(",", ":")).encode()
+            return _text(self._mac_of(question, body) + body)
+
+        return seal
 
     def _mac(self, request: Message, body: bytes) -> bytes:
-        return hmac.new(self._key, _question(request) + body, hashlib.sha256).digest()[:_MAC_BYTES]
+        return self._mac_of(_question(request), body)
+
+    def _mac_of(self, question: bytes, body: bytes) -> bytes:
+        return hmac.digest(self._key, question + body, "sha256")[:_MAC_BYTES]
 
 
 def _text(raw: bytes) -> str:

@@ -44,6 +44,7 @@ class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
         self._events = events
         self._fresh = fresh
         self._watch = watch
+        self._messages = watching.PositionMessages(tokens)
         self._annotate = annotate
         self._report = report
         self._tokens = tokens
@@ -199,6 +200,7 @@ class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
     ) -> AsyncIterator[position_service_pb2.WatchPositionsResponse]:
         """What is held, then every change."""
         wanted = watching.watch_request(request, tokens=self._tokens)
+        message = self._messages.of(request)
         async with aclosing(self._watch.watch(wanted)) as messages:
             async for told in messages:
-                yield watching.message(told, request, tokens=self._tokens)
+                yield message(told)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from google.protobuf.duration_pb2 import Duration
@@ -10,9 +11,10 @@ from google.protobuf.message import Message
 
 from steelyard.accounting.errors import InvalidField, PageTokenInvalid
 from steelyard.accounting.keys import Account
+from steelyard.accounting.marks import MarkState
 from steelyard.operations.account_tail import Place
 from steelyard.operations.ports import Commit
-from steelyard.operations.position_view import Detail, PositionView
+from steelyard.operations.position_view import Detail, PositionRow, PositionView
 from steelyard.operations.watch_positions import (
     ChangeKind,
     MessageKind,
@@ -24,7 +26,11 @@ from steelyard.operations.watch_positions import (
 from steelyard.rpc import decode, encode_position, limits
 from steelyard.rpc.header import write_header
 from steelyard.rpc.page_tokens import PageTokens
+from steelyard.v1 import position_pb2
 from steelyard.v1 import position_service_pb2 as wire
+
+TOLD_MAX = 512
+"""Positions that are kept as they were told, for the next watcher of the same change."""
 
 MODES: Mapping[int, WatchMode] = {
     wire.WATCH_MODE_UNSPECIFIED: WatchMode.CONFLATED,
@@ -74,34 +80,47 @@ def _point(request: wire.WatchPositionsRequest, tokens: PageTokens) -> ResumePoi
     return ResumePoint(epoch, Account(request.account), Place(seq, book, instrument, leg), issued_at)
 
 
-def resume_token(request: wire.WatchPositionsRequest, point: ResumePoint, *, tokens: PageTokens) -> str:
-    """The place of a stream as a token bound to its request."""
-    return tokens.sealed(request, (point.epoch, *point.place, point.issued_at))
+class PositionMessages:
+    """The messages of watches of positions; a change that many are told is put into the contract's words once."""
 
+    def __init__(self, tokens: PageTokens) -> None:
+        self._tokens = tokens
+        # By identity, holding on to the row: an id is free for others only once its object is gone.
+        self._told: OrderedDict[tuple[int, MarkState], tuple[PositionRow, position_pb2.Position]] = OrderedDict()
 
-def message(
-    told: WatchMessage, request: wire.WatchPositionsRequest, *, tokens: PageTokens
-) -> wire.WatchPositionsResponse:
-    """One message of a stream."""
-    answer = wire.WatchPositionsResponse(
-        header=write_header([Commit(told.point.account, told.point.place.seq)], at=told.point.issued_at),
-        resume_token=resume_token(request, told.point, tokens=tokens),
-    )
-    if told.kind is MessageKind.CHANGE:
-        answer.change.CopyFrom(_change(told, at=told.point.issued_at))
-    elif told.kind is MessageKind.RESET:
-        answer.reset.reason = told.reason
-    else:
-        getattr(answer, told.kind.value.lower()).SetInParent()
-    return answer
+    def of(self, request: wire.WatchPositionsRequest) -> Callable[[WatchMessage], wire.WatchPositionsResponse]:
+        """Makes the messages of one stream."""
+        seal = self._tokens.sealer(request)
 
+        def message(told: WatchMessage) -> wire.WatchPositionsResponse:
+            point = told.point
+            answer = wire.WatchPositionsResponse(
+                header=write_header([Commit(point.account, point.place.seq)], at=point.issued_at),
+                resume_token=seal((point.epoch, *point.place, point.issued_at)),
+            )
+            if told.kind is MessageKind.CHANGE:
+                self._fill_change(answer.change, told)
+            elif told.kind is MessageKind.RESET:
+                answer.reset.reason = told.reason
+            else:
+                getattr(answer, told.kind.value.lower()).SetInParent()
+            return answer
 
-def _change(told: WatchMessage, *, at: datetime) -> wire.WatchPositionChange:
-    assert told.row is not None
-    assert told.change is not None
-    view = PositionView(told.row, at, told.mark_state)
-    return wire.WatchPositionChange(
-        kind=KINDS[told.change],
-        position=encode_position.position(view, detail=Detail.FULL),
-        mark_only=told.is_mark_only,
-    )
+        return message
+
+    def _fill_change(self, change: wire.WatchPositionChange, told: WatchMessage) -> None:
+        assert told.row is not None
+        assert told.change is not None
+        change.kind = KINDS[told.change]
+        change.mark_only = told.is_mark_only
+        change.position.CopyFrom(self._position(told.row, told.mark_state, at=told.point.issued_at))
+
+    def _position(self, row: PositionRow, state: MarkState, *, at: datetime) -> position_pb2.Position:
+        known = self._told.get((id(row), state))
+        if known is not None:
+            return known[1]
+        position = encode_position.position(PositionView(row, at, state), detail=Detail.FULL)
+        self._told[id(row), state] = (row, position)
+        while len(self._told) > TOLD_MAX:
+            self._told.popitem(last=False)
+        return position
