@@ -7,7 +7,7 @@ from tests.contract.descriptors import enums, files, messages, methods, services
 
 SERVICES = {
     "AdminService", "BuildService", "FillService", "MarketService", "PerformanceService", "PortfolioService",
-    "PositionService", "SnapshotService",
+    "PositionService", "ReconciliationService", "SnapshotService",
 }  # fmt: skip
 NOT_MONEY = {"BuildProgress.percent", "BuildProgress.rows_per_second"}
 """The only binary floating point numbers: how far a job is."""
@@ -50,6 +50,7 @@ def test_every_list_is_paged_in_the_same_words(method: MethodDescriptor) -> None
 def test_every_write_that_no_fill_id_makes_repeatable_takes_a_request_id(method: MethodDescriptor) -> None:
     """Marks are repeatable by their own time; an import's id stands in its header."""
     verbs = ("Upsert", "Update", "Set", "Create", "Cancel", "Retry", "Rollback", "RecordAdjustment", "ReportVenue")
+    verbs += ("Resolve", "Revoke", "RunReconciliation")
     assert method.name.startswith(verbs) == ("request_id" in method.input_type.fields_by_name)
 
 

@@ -10,12 +10,25 @@ from steelyard.cli.importing import import_files
 from steelyard.cli.keys import keys
 from steelyard.cli.performance import perf
 from steelyard.cli.questions import accounts, instruments, portfolio, positions, trips
+from steelyard.cli.reconciliation import discrepancies, reconcile
 from steelyard.cli.risk import check_order, limits
 
 
 def register(app: typer.Typer) -> None:
     """Adds every command that talks to a running service."""
-    for command in (positions, trips, portfolio, perf, limits, accounts, instruments, snapshot, snapshots):
+    for command in (
+        positions,
+        trips,
+        portfolio,
+        perf,
+        limits,
+        accounts,
+        instruments,
+        snapshot,
+        snapshots,
+        reconcile,
+        discrepancies,
+    ):
         app.command()(command)
     app.command(name="as-of")(as_of)
     app.command(name="check-order")(check_order)

@@ -23,6 +23,7 @@ from steelyard.client.work_records import (
     Import,
     ImportFormat,
     ImportRow,
+    ImportRowCategory,
 )
 from steelyard.v1 import build_pb2, build_service_pb2, build_service_pb2_grpc, import_pb2
 
@@ -153,6 +154,21 @@ class BuildCalls(Caller):
             self._builds.ListImports,
             request,
             rows=lambda answer: (record_of(ImportWithRows, one) for one in answer.imports),
+        )
+
+    def list_import_rows(
+        self, import_id: str, *, categories: Iterable[ImportRowCategory] = (), page_size: int = 0
+    ) -> AsyncIterator[ImportRow]:
+        """What an import said of rows, in the order of the file. Raises `NotFound`."""
+        request = build_service_pb2.ListImportRowsRequest(
+            import_id=import_id,
+            categories=[
+                import_pb2.ImportRowCategory.Value(f"IMPORT_ROW_CATEGORY_{category}") for category in categories
+            ],
+            page_size=page_size,
+        )
+        return self._pages(
+            self._builds.ListImportRows, request, rows=lambda answer: (record_of(ImportRow, row) for row in answer.rows)
         )
 
     async def rollback_import(self, import_id: str, *, request_id: str | None = None) -> Rollback:

@@ -17,6 +17,7 @@ from steelyard.client.market_calls import AdminCalls, MarketCalls
 from steelyard.client.performance_calls import PerformanceCalls
 from steelyard.client.portfolio_watch import PortfolioWatchCalls
 from steelyard.client.position_calls import PositionCalls
+from steelyard.client.reconciliation_calls import ReconciliationCalls
 from steelyard.client.report_calls import PortfolioCalls
 from steelyard.client.risk_calls import RiskCalls
 from steelyard.client.service_config import service_config
@@ -48,6 +49,7 @@ class Steelyard(
     PortfolioCalls,
     RiskCalls,
     BuildCalls,
+    ReconciliationCalls,
     PerformanceCalls,
     SnapshotCalls,
     MarketCalls,

@@ -106,6 +106,7 @@ class PositionEventCause(StrEnum):
     BUILD = "BUILD"
     REFOLD = "REFOLD"
     ROLLBACK = "ROLLBACK"
+    RECONCILE = "RECONCILE"
 
 
 class FillOrder(StrEnum):

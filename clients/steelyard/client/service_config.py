@@ -20,12 +20,14 @@ from steelyard.v1 import (
     performance_service_pb2,
     portfolio_service_pb2,
     position_service_pb2,
+    reconciliation_service_pb2,
     snapshot_service_pb2,
 )
 
 SERVICE_FILES: tuple[FileDescriptor, ...] = (
     fill_service_pb2.DESCRIPTOR,
     position_service_pb2.DESCRIPTOR,
+    reconciliation_service_pb2.DESCRIPTOR,
     portfolio_service_pb2.DESCRIPTOR,
     build_service_pb2.DESCRIPTOR,
     performance_service_pb2.DESCRIPTOR,

@@ -199,6 +199,76 @@ class ListImportsResponse(_message.Message):
 Global___ListImportsResponse: _TypeAlias = ListImportsResponse  # noqa: Y015
 
 @_typing.final
+class ListImportRowsRequest(_message.Message):
+    """Asks what an import said of rows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMPORT_ID_FIELD_NUMBER: _builtins.int
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    import_id: _builtins.str
+    """The import."""
+    page_size: _builtins.int
+    """Rows per page. Default: 50; more than 1,000 means 1,000."""
+    page_token: _builtins.str
+    """The token of an earlier answer to the same question. Default (empty): the first page."""
+    @_builtins.property
+    def categories(self) -> _containers.RepeatedScalarFieldContainer[_import_pb2.ImportRowCategory.ValueType]:
+        """Only these categories. Default: all."""
+
+    def __init__(
+        self,
+        *,
+        import_id: _builtins.str = ...,
+        categories: _abc.Iterable[_import_pb2.ImportRowCategory.ValueType] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "import_id", b"import_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListImportRowsRequest: _TypeAlias = ListImportRowsRequest  # noqa: Y015
+
+@_typing.final
+class ListImportRowsResponse(_message.Message):
+    """A page of rows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The token of the next page; empty on the last one."""
+    @_builtins.property
+    def header(self) -> _common_pb2.ResponseHeader:
+        """As of when."""
+
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_import_pb2.ImportRow]:
+        """In the order of the file; a row is told of once per category."""
+
+    def __init__(
+        self,
+        *,
+        header: _common_pb2.ResponseHeader | None = ...,
+        rows: _abc.Iterable[_import_pb2.ImportRow] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "next_page_token", b"next_page_token", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListImportRowsResponse: _TypeAlias = ListImportRowsResponse  # noqa: Y015
+
+@_typing.final
 class RollbackImportRequest(_message.Message):
     """Asks to take an import back."""
 

@@ -45,6 +45,11 @@ class BuildServiceStub:
                 request_serializer=steelyard_dot_v1_dot_build__service__pb2.ListImportsRequest.SerializeToString,
                 response_deserializer=steelyard_dot_v1_dot_build__service__pb2.ListImportsResponse.FromString,
                 _registered_method=True)
+        self.ListImportRows = channel.unary_unary(
+                '/steelyard.v1.BuildService/ListImportRows',
+                request_serializer=steelyard_dot_v1_dot_build__service__pb2.ListImportRowsRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_build__service__pb2.ListImportRowsResponse.FromString,
+                _registered_method=True)
         self.RollbackImport = channel.unary_unary(
                 '/steelyard.v1.BuildService/RollbackImport',
                 request_serializer=steelyard_dot_v1_dot_build__service__pb2.RollbackImportRequest.SerializeToString,
@@ -106,6 +111,15 @@ class BuildServiceServicer:
         """Imports, the newest first.
 
         Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, STORE_UNAVAILABLE, INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListImportRows(self, request, context):
+        """What an import said of rows, in the order of the file. Unknown: NOT_FOUND.
+
+        Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, NOT_FOUND, STORE_UNAVAILABLE, INTERNAL
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -198,6 +212,11 @@ def add_BuildServiceServicer_to_server(servicer, server):
                     servicer.ListImports,
                     request_deserializer=steelyard_dot_v1_dot_build__service__pb2.ListImportsRequest.FromString,
                     response_serializer=steelyard_dot_v1_dot_build__service__pb2.ListImportsResponse.SerializeToString,
+            ),
+            'ListImportRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListImportRows,
+                    request_deserializer=steelyard_dot_v1_dot_build__service__pb2.ListImportRowsRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_build__service__pb2.ListImportRowsResponse.SerializeToString,
             ),
             'RollbackImport': grpc.unary_unary_rpc_method_handler(
                     servicer.RollbackImport,
@@ -295,6 +314,33 @@ class BuildService:
             '/steelyard.v1.BuildService/ListImports',
             steelyard_dot_v1_dot_build__service__pb2.ListImportsRequest.SerializeToString,
             steelyard_dot_v1_dot_build__service__pb2.ListImportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListImportRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.v1.BuildService/ListImportRows',
+            steelyard_dot_v1_dot_build__service__pb2.ListImportRowsRequest.SerializeToString,
+            steelyard_dot_v1_dot_build__service__pb2.ListImportRowsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -28,6 +28,11 @@ class BuildServiceStub:
 
     Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, STORE_UNAVAILABLE, INTERNAL
     """
+    ListImportRows: _aio.UnaryUnaryMultiCallable[_build_service_pb2.ListImportRowsRequest, _build_service_pb2.ListImportRowsResponse]
+    """What an import said of rows, in the order of the file. Unknown: NOT_FOUND.
+
+    Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, NOT_FOUND, STORE_UNAVAILABLE, INTERNAL
+    """
     RollbackImport: _aio.UnaryUnaryMultiCallable[_build_service_pb2.RollbackImportRequest, _build_service_pb2.RollbackImportResponse]
     """Withdraws the fills of an import that no other import or caller attests, and starts a build of what they touched.
     Recording them again brings them back. Unknown, or still running: NOT_FOUND.
@@ -97,6 +102,17 @@ class BuildServiceServicer(metaclass=_abc_1.ABCMeta):
         """Imports, the newest first.
 
         Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, STORE_UNAVAILABLE, INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def ListImportRows(
+        self,
+        request: _build_service_pb2.ListImportRowsRequest,
+        context: _aio.ServicerContext[_build_service_pb2.ListImportRowsRequest, _abc.Awaitable[_build_service_pb2.ListImportRowsResponse]],
+    ) -> _abc.Awaitable[_build_service_pb2.ListImportRowsResponse]:
+        """What an import said of rows, in the order of the file. Unknown: NOT_FOUND.
+
+        Errors: INVALID_FIELD, PAGE_TOKEN_INVALID, NOT_FOUND, STORE_UNAVAILABLE, INTERNAL
         """
 
     @_abc_1.abstractmethod

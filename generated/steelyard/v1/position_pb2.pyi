@@ -141,6 +141,8 @@ class _PositionEventCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Po
     """A deferred refold after very late entries."""
     POSITION_EVENT_CAUSE_ROLLBACK: _PositionEventCause.ValueType  # 5
     """An import was rolled back."""
+    POSITION_EVENT_CAUSE_RECONCILE: _PositionEventCause.ValueType  # 6
+    """It differed from the fold of its entries, and was folded anew."""
 
 class PositionEventCause(_PositionEventCause, metaclass=_PositionEventCauseEnumTypeWrapper):
     """Why a position has a new version."""
@@ -157,6 +159,8 @@ POSITION_EVENT_CAUSE_REFOLD: PositionEventCause.ValueType  # 4
 """A deferred refold after very late entries."""
 POSITION_EVENT_CAUSE_ROLLBACK: PositionEventCause.ValueType  # 5
 """An import was rolled back."""
+POSITION_EVENT_CAUSE_RECONCILE: PositionEventCause.ValueType  # 6
+"""It differed from the fold of its entries, and was folded anew."""
 Global___PositionEventCause: _TypeAlias = PositionEventCause  # noqa: Y015
 
 @_typing.final

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 
 from steelyard.accounting.keys import Account
 from steelyard.app.access_side import AccessSide
-from steelyard.app.feed_side import FeedSide, feed_rules
+from steelyard.app.feed_side import FeedSide, feed_ledger, feed_rules
 from steelyard.app.history_side import HistorySide, snapshot_jobs
 from steelyard.app.live_side import CachedAnswers, LivePrices, Watches
+from steelyard.app.reconcile_side import ReconcileSide, reconcile_jobs
 from steelyard.app.risk_side import RiskSide
 from steelyard.app.settings import Settings
 from steelyard.app.supervision import until_one_ends
@@ -61,7 +62,6 @@ from steelyard.storage.build_sweep import PostgresSweep
 from steelyard.storage.builds import PostgresBuilds
 from steelyard.storage.database import Database, DatabaseLimits
 from steelyard.storage.event_reads import EventReads
-from steelyard.storage.feed_ledger import PostgresFeedLedger
 from steelyard.storage.fill_reads import FillReads
 from steelyard.storage.heads import HeadReads
 from steelyard.storage.import_rollback import PostgresRollback
@@ -91,6 +91,7 @@ class Operations:
         self.risk = RiskSide(settings, database, reading=reading, clock=system_clock, jitter=self._jitter)
         self.history = HistorySide(settings, database, reading=reading, clock=system_clock, jitter=self._jitter)
         self.access = AccessSide(settings, database, clock=system_clock, jitter=self._jitter)
+        self.reconciling = ReconcileSide(settings, database, clock=system_clock, jitter=self._jitter)
         self._answer(settings, database, reading=reading)
         self._build(settings, database)
 
@@ -102,7 +103,7 @@ class Operations:
         self.correct_fills = CorrectFills(ledger, system_clock, jitter=jitter, limits=RefoldLimits())
         self.apply_marks = ApplyMarks(MarkTable(database), clock=system_clock, stale_after=settings.stale_after)
         self.report_venue_position = ReportVenuePosition(
-            PostgresFeedLedger(database, system_clock, is_publishing=settings.is_publishing),
+            feed_ledger(settings, database, clock=system_clock),
             system_clock,
             rules=feed_rules(settings),
             new_accounts=new_accounts(settings),
@@ -180,6 +181,7 @@ class Operations:
         await self.answers.close()
         await self.prices.close()
         await self.access.close()
+        await self.reconciling.close()
 
 
 def servicers(operations: Operations, tokens: PageTokens) -> Services:
@@ -205,25 +207,30 @@ def servicers(operations: Operations, tokens: PageTokens) -> Services:
             clock=system_clock,
         ),
         positions=positions,
-        builds=BuildServicer(
-            imports=operations.import_trades,
-            rollback=operations.roll_back_import,
-            create=operations.create_builds,
-            read=operations.read_builds,
-            tokens=tokens,
-            clock=system_clock,
-        ),
+        builds=_build_servicer(operations, tokens),
         portfolio=_portfolio_servicer(operations, tokens),
         performance=PerformanceServicer(
             read=operations.answers.performance, watch=operations.watch_performance, clock=system_clock
         ),
         snapshots=operations.history.servicer(tokens),
+        reconciliation=operations.reconciling.servicer(tokens, positions=operations.read_positions),
         market=MarketServicer(
             instruments=operations.keep_instruments, marks=operations.apply_marks, tokens=tokens, clock=system_clock
         ),
         admin=AdminServicer(
             accounts=operations.keep_accounts, keys=operations.access.keep_keys, tokens=tokens, clock=system_clock
         ),
+    )
+
+
+def _build_servicer(operations: Operations, tokens: PageTokens) -> BuildServicer:
+    return BuildServicer(
+        imports=operations.import_trades,
+        rollback=operations.roll_back_import,
+        create=operations.create_builds,
+        read=operations.read_builds,
+        tokens=tokens,
+        clock=system_clock,
     )
 
 
@@ -315,6 +322,7 @@ class Worker:
         self._sweep = PostgresSweep(
             self._database, build_timeout_s=settings.build_timeout_s, inbox_kept_days=settings.inbox_kept_days
         )
+        self._reconciling = ReconcileSide(settings, self._database, clock=system_clock, jitter=random.random)  # noqa: S311 - no secret
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set; raises what made one of its parts end."""
@@ -323,7 +331,10 @@ class Worker:
             self._database.url,
             builder=self._builder,
             sweep=self._sweep,
-            periodic=snapshot_jobs(self._settings, self._database, clock=system_clock),
+            periodic=[
+                *snapshot_jobs(self._settings, self._database, clock=system_clock),
+                *reconcile_jobs(self._settings, self._reconciling),
+            ],
             settings=WorkerSettings(bulk_slots=self._settings.worker_bulk_jobs),
             stop=stop,
             log=self._log,
@@ -331,6 +342,7 @@ class Worker:
 
     async def close(self) -> None:
         """Lets the store go."""
+        await self._reconciling.close()
         await self.telemetry.close()
         await self._database.close()
 

@@ -70,7 +70,7 @@ class FeedSide:
         )
         self._events = EventsService(
             EventsSettings(settings.amqp_url.get_secret_value(), rules=feed_rules(settings)),
-            ledger=PostgresFeedLedger(database, clock, is_publishing=settings.is_publishing),
+            ledger=feed_ledger(settings, database, clock=clock),
             clock=clock,
             jitter=jitter,
             log=log,
@@ -114,6 +114,16 @@ class FeedSide:
             except StoreUnavailable:
                 since = None
         return FeedStatus(self._events is not None, self._outbox is not None, self.parts(), since)
+
+
+def feed_ledger(settings: Settings, database: Database, *, clock: Clock) -> PostgresFeedLedger:
+    """Where the messages of feeds take effect."""
+    return PostgresFeedLedger(
+        database,
+        clock,
+        is_publishing=settings.is_publishing,
+        validates_sizes=settings.venue_validates_sizes == "on",
+    )
 
 
 def feed_rules(settings: Settings) -> FeedRules:

@@ -179,6 +179,30 @@ class Settings(BaseSettings):
     snapshots_kept_days: Annotated[int, Field(ge=1, le=36_500)] = 365
     """How long snapshots are kept."""
 
+    reconcile_schedule: Annotated[str, AfterValidator(_schedule)] = "*/30 * * * *"
+    """When workers hold every position against its entries, its venue and its orders: a cron line in UTC, or `off`."""
+    reconcile_fixes: Switch = "on"
+    """Whether such runs fold anew what differs from its own entries."""
+    reconcile_fixes_venue: Switch = "on"
+    """Whether they also set what differs from the venue, where the account's size authority is LATEST or VENUE."""
+    reconcile_sample: Annotated[int, Field(ge=0, le=1_000)] = 5
+    """Instruments that a worker looks at each minute between such runs; 0: none."""
+    reconcile_stalled_s: Count = 60
+    """How long a build, or entries that wait for one, may stand still before that is a discrepancy."""
+    venue: Literal["none", "bybit"] = "none"
+    """Who is asked for the positions of an account."""
+    venue_account: str = "main"
+    """Which account that is."""
+    venue_api_key: SecretStr | None = None
+    venue_api_secret: SecretStr | None = None
+    """A key that may read positions."""
+    venue_url: str = ""
+    """Where it is; empty: its own address."""
+    venue_settle_coins: str = "USDT"
+    """Coins, separated by commas, whose linear perpetuals are asked for."""
+    venue_validates_sizes: Switch = "off"
+    """Whether a report that contradicts a size has its position looked at by a run of its own."""
+
     amqp_url: Annotated[SecretStr, AfterValidator(_amqp_url)] | None = None
     """amqp://user:password@host:port/vhost: feeds are followed there and commits told to others; none: neither."""
     events_publish: bool | None = None
@@ -230,6 +254,12 @@ class Settings(BaseSettings):
             missing = [name for name in ("database_url", "page_token_key") if getattr(self, name) is None]
             if missing:
                 raise ValueError("production needs " + " and ".join(PREFIX + name.upper() for name in missing))
+        return self
+
+    @model_validator(mode="after")
+    def _venue_can_be_asked(self) -> Self:
+        if self.venue != "none" and (self.venue_api_key is None or self.venue_api_secret is None):
+            raise ValueError(f"{PREFIX}VENUE needs {PREFIX}VENUE_API_KEY and {PREFIX}VENUE_API_SECRET")
         return self
 
     @model_validator(mode="after")

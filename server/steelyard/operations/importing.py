@@ -358,6 +358,12 @@ class ImportStore(Protocol):
         """The row results kept of an import, in file order."""
         ...
 
+    async def results_page(
+        self, import_id: UUID, *, categories: Sequence[RowCategory], size: int, after: Cursor | None
+    ) -> Page[RowResult]:
+        """The row results kept of an import, of these categories (none: of all), in file order."""
+        ...
+
     async def page(self, wanted: ImportFilter, *, size: int, after: Cursor | None) -> Page[ImportRecord]:
         """Imports, the newest first."""
         ...

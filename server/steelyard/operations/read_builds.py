@@ -11,7 +11,7 @@ from uuid import UUID
 
 from steelyard.accounting.errors import NotFound
 from steelyard.operations.building import RESULTS_TOLD, Build, BuildFilter, BuildStore
-from steelyard.operations.importing import ImportFilter, ImportRecord, ImportStore, RowResult
+from steelyard.operations.importing import ImportFilter, ImportRecord, ImportStore, RowCategory, RowResult
 from steelyard.operations.reading import Cursor, Page
 
 ROWS_TOLD = 1_000
@@ -71,6 +71,14 @@ class ReadBuilds:
     def watch(self, build_id: UUID) -> AsyncGenerator[Build]:
         """The build at once, then whenever it got on; its terminal state last. Raises `NotFound`."""
         return self._feed.watch(build_id)
+
+    async def import_rows(
+        self, import_id: UUID, *, categories: Sequence[RowCategory], size: int, after: Cursor | None
+    ) -> Page[RowResult]:
+        """What an import said of rows, in file order. Raises `NotFound`."""
+        if await self._imports.import_record(import_id) is None:
+            raise NotFound("import", str(import_id))
+        return await self._imports.results_page(import_id, categories=categories, size=size, after=after)
 
     async def imports(
         self, wanted: ImportFilter, *, size: int, after: Cursor | None, with_rows: bool

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID, uuid4
 
@@ -51,10 +51,6 @@ class RunStore(Protocol):
 
     async def take(self, *, now: datetime) -> Run | None:
         """The oldest run that waits, or that its worker has left; it is the caller's from now on."""
-        ...
-
-    async def ask_periodic(self, *, is_fixing: bool, every: timedelta, now: datetime) -> bool:
-        """Asks for a run over everything where none was asked for within the interval."""
         ...
 
     async def tidy(self, *, now: datetime) -> None:
@@ -228,13 +224,29 @@ class Reconcile:
 
     # -- for the schedule ----------------------------------------------------------------------------------------------
 
-    async def take_up(self, *, every: timedelta | None, is_fixing: bool) -> Run | None:
-        """Does one run that waits, if any; asks for the periodic one when it is due (`every` None: never)."""
+    async def run_all(self, *, is_fixing: bool) -> Run:
+        """The periodic run over everything."""
         now = self._with.clock()
-        if every is not None:
-            await self._runs.ask_periodic(is_fixing=is_fixing, every=every, now=now)
-        run = await self._runs.take(now=now)
-        return None if run is None else await self.work_on(run)
+        run = Run(
+            run_id=uuid4(),
+            cause=RunCause.PERIODIC,
+            state=RunState.RUNNING,
+            scope=Scope(),
+            is_fixing=is_fixing,
+            tally=Tally(),
+            created_at=now,
+            updated_at=now,
+        )
+        await self._runs.begin(run)
+        return await self.work_on(run)
+
+    async def take_up(self) -> int:
+        """Does the runs that wait, or that a worker has left; how many."""
+        done = 0
+        while run := await self._runs.take(now=self._with.clock()):
+            await self.work_on(run)
+            done += 1
+        return done
 
     async def sample(self, pairs: Sequence[tuple[Account, InstrumentName]], *, is_fixing: bool) -> int:
         """Looks at a few positions without asking anybody else; how many findings there are against their own

@@ -14,6 +14,8 @@ from steelyard.accounting.keys import Account, InstrumentName, PositionKey
 
 DETAIL_MAX = 500
 """Characters that are said about a finding in words."""
+RECONCILE_TASK = "reconcile_waiting"
+"""The job that takes up runs that wait."""
 FINDINGS_TOLD_MAX = 1_000
 """Findings that the answer to one call names."""
 

@@ -82,6 +82,22 @@ class BuildServicer(build_service_pb2_grpc.BuildServiceServicer):
             next_page_token=self._tokens.next(request, page.next_after),
         )
 
+    async def ListImportRows(
+        self, request: build_service_pb2.ListImportRowsRequest, context: Context
+    ) -> build_service_pb2.ListImportRowsResponse:
+        """What an import said of rows, in the order of the file."""
+        page = await self._read.import_rows(
+            decode.uuid(request.import_id, field="import_id"),
+            categories=decode_build.row_categories(request),
+            size=decode.page_size(request.page_size),
+            after=self._tokens.cursor(request),
+        )
+        return build_service_pb2.ListImportRowsResponse(
+            header=self._header(),
+            rows=encode_build.import_rows(page.rows),
+            next_page_token=self._tokens.next(request, page.next_after),
+        )
+
     async def RollbackImport(
         self, request: build_service_pb2.RollbackImportRequest, context: Context
     ) -> build_service_pb2.RollbackImportResponse:

@@ -10,7 +10,7 @@ from steelyard.accounting.errors import InvalidField
 from steelyard.operations.building import BuildFilter, BuildMode, BuildPriority, BuildScope, BuildState, RequestMark
 from steelyard.operations.create_builds import WantedBuild
 from steelyard.operations.import_trades import ImportRequest
-from steelyard.operations.importing import ImportFilter
+from steelyard.operations.importing import ImportFilter, RowCategory
 from steelyard.rpc import decode, encode_build, limits
 from steelyard.v1 import build_pb2, build_service_pb2, import_pb2
 
@@ -27,6 +27,7 @@ MODES: Mapping[int, BuildMode] = {
 }
 PRIORITIES: Mapping[int, BuildPriority] = {value: priority for priority, value in encode_build.PRIORITIES.items()}
 STATES: Mapping[int, BuildState] = {value: state for state, value in encode_build.STATES.items()}
+CATEGORIES: Mapping[int, RowCategory] = {value: category for category, value in encode_build.CATEGORIES.items()}
 
 Marked = (
     build_service_pb2.CreateBuildRequest
@@ -121,6 +122,14 @@ def build_filter(request: build_service_pb2.ListBuildsRequest) -> BuildFilter:
         account=decode.account(request.account) if request.account else None,
         import_id=decode.uuid(request.import_id, field="import_id") if request.import_id else None,
     )
+
+
+def row_categories(request: build_service_pb2.ListImportRowsRequest) -> tuple[RowCategory, ...]:
+    """Which row results are meant; none: all. Raises `InvalidField`."""
+    found = [
+        decode.choice(value, CATEGORIES, field=f"categories[{index}]") for index, value in enumerate(request.categories)
+    ]
+    return tuple(dict.fromkeys(found))
 
 
 def wait_timeout_s(request: build_service_pb2.WaitBuildRequest) -> float:

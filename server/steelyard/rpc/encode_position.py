@@ -50,6 +50,7 @@ CAUSES: Mapping[str, position_pb2.PositionEventCause.ValueType] = {
     "build": position_pb2.POSITION_EVENT_CAUSE_BUILD,
     "refold": position_pb2.POSITION_EVENT_CAUSE_REFOLD,
     "rollback": position_pb2.POSITION_EVENT_CAUSE_ROLLBACK,
+    "reconcile": position_pb2.POSITION_EVENT_CAUSE_RECONCILE,
 }
 
 

@@ -23,6 +23,8 @@ from steelyard.v1 import (
     portfolio_service_pb2_grpc,
     position_service_pb2,
     position_service_pb2_grpc,
+    reconciliation_service_pb2,
+    reconciliation_service_pb2_grpc,
     snapshot_service_pb2,
     snapshot_service_pb2_grpc,
 )
@@ -37,6 +39,7 @@ class Services:
     portfolio: portfolio_service_pb2_grpc.PortfolioServiceServicer | None = None
     builds: build_service_pb2_grpc.BuildServiceServicer | None = None
     performance: performance_service_pb2_grpc.PerformanceServiceServicer | None = None
+    reconciliation: reconciliation_service_pb2_grpc.ReconciliationServiceServicer | None = None
     market: market_service_pb2_grpc.MarketServiceServicer | None = None
     snapshots: snapshot_service_pb2_grpc.SnapshotServiceServicer | None = None
     admin: admin_service_pb2_grpc.AdminServiceServicer | None = None
@@ -71,6 +74,11 @@ REGISTRATIONS = {
         performance_service_pb2,
         "PerformanceService",
         performance_service_pb2_grpc.add_PerformanceServiceServicer_to_server,
+    ),
+    "reconciliation": Registration(
+        reconciliation_service_pb2,
+        "ReconciliationService",
+        reconciliation_service_pb2_grpc.add_ReconciliationServiceServicer_to_server,
     ),
     "market": Registration(
         market_service_pb2, "MarketService", market_service_pb2_grpc.add_MarketServiceServicer_to_server

@@ -113,5 +113,6 @@ class PostgresFeedLedger:
                     trace_id=trace_id,
                     told=told,
                 )
+                transaction.validates_sizes = self._validates_sizes
                 yield transaction
                 await transaction.finish()

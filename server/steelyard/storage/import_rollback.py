@@ -30,7 +30,7 @@ PART_FILLS = 50_000
 """Fills that one transaction withdraws."""
 ROLLBACK_LOCK = 4_800_005
 
-# What other imports attest counts as long as they are not taken back themselves.
+# By account, as the index is. What other imports attest counts as long as they are not taken back themselves.
 _FIND = """
 CREATE TEMP TABLE rollback_fills AS
 SELECT row_number() OVER (ORDER BY f.account, f.fill_id) AS place, f.account, f.fill_id, (
@@ -39,7 +39,7 @@ SELECT row_number() OVER (ORDER BY f.account, f.fill_id) AS place, f.account, f.
       AND (a.import_id = $2 OR i.state <> 'ROLLED_BACK')
     ORDER BY a.import_id LIMIT 1
 ) AS successor
-FROM fills f WHERE f.import_id = $1 AND f.state = 'LIVE'
+FROM fills f WHERE f.account IN (SELECT account FROM accounts) AND f.import_id = $1 AND f.state = 'LIVE'
 """
 _IS_SEALED = """
 SELECT f.fill_id FROM rollback_fills r JOIN fills f USING (account, fill_id) JOIN accounts a USING (account)

@@ -64,7 +64,17 @@ UPDATE imports SET state = 'DONE', row_count = $2, recorded = $3, repeated = $4,
        warnings = $7, build_id = $8, finished_at = $9, accounts = $10
 WHERE import_id = $1 AND state = 'RUNNING'
 """
+_RESULTS_PAGE = """
+SELECT row_number, category, field, reason, raw FROM import_rows
+WHERE import_id = $1 AND (cardinality($2::text[]) = 0 OR category = ANY($2))
+  AND ($3::bigint IS NULL OR (row_number, category) > ($3, $4::text))
+ORDER BY row_number, category LIMIT $5
+"""
 _ROW = ("import_id", "row_number", "category", "field", "reason", "raw")
+
+
+def _result_of_row(row: Mapping[str, Any]) -> RowResult:
+    return RowResult(row["row_number"], RowCategory(row["category"]), row["field"], row["reason"], row["raw"])
 
 
 def record_of_row(row: Mapping[str, Any]) -> ImportRecord:
@@ -132,10 +142,18 @@ class PostgresImports:
                 import_id,
                 limit,
             )
-        return [
-            RowResult(row["row_number"], RowCategory(row["category"]), row["field"], row["reason"], row["raw"])
-            for row in rows
-        ]
+        return [_result_of_row(row) for row in rows]
+
+    async def results_page(
+        self, import_id: UUID, *, categories: Sequence[RowCategory], size: int, after: Cursor | None
+    ) -> Page[RowResult]:
+        """The row results kept of an import, of these categories (none: of all), in file order."""
+        row_number, category = after or (None, None)
+        wanted = [each.value for each in categories]
+        async with self._database.read() as connection:
+            rows = await connection.fetch(_RESULTS_PAGE, import_id, wanted, row_number, category, size + 1)
+        found = [_result_of_row(row) for row in rows]
+        return page_of(found, size=size, place=lambda said: (said.row_number, said.category.value))
 
     async def page(self, wanted: ImportFilter, *, size: int, after: Cursor | None) -> Page[ImportRecord]:
         """Imports, the newest first."""

@@ -27,6 +27,7 @@ from steelyard.storage.codec import key_of, trip_of_row
 from steelyard.storage.database import Database
 from steelyard.storage.feed_ledger import PostgresFeedTransaction
 from steelyard.storage.round_trips import read_lots
+from steelyard.storage.told import Told
 
 TRIPS_AT_ONCE = 2_000
 KEYS_WITHOUT_ROW_MAX = 10_000
@@ -203,6 +204,8 @@ class ReconcileTransaction(PostgresFeedTransaction):
             each for each in await discrepancies.note(self.connection, findings, run_id=run_id, now=now) if each.is_new
         ]
         for each in new:
+            if self._told is not None:
+                self._told.found(each.finding.kind.value)
             await self.publish(DISCREPANCY_FOUND, each.finding.key, body=each.body)
         return len(new)
 
@@ -231,10 +234,13 @@ class PostgresReconciliation:
     @asynccontextmanager
     async def fixing(self, *, cause: str) -> AsyncIterator[ReconcileTransaction]:
         """A transaction that advances the heads of all touched accounts last."""
-        async with self._database.write() as connection:
-            book = ReconcileTransaction(connection, self._clock, cause=cause, is_publishing=self._is_publishing)
-            yield book
-            await book.finish()
+        with Told(self._database.telemetry, cause=cause, clock=self._clock) as told:
+            async with self._database.write() as connection:
+                book = ReconcileTransaction(
+                    connection, self._clock, cause=cause, is_publishing=self._is_publishing, told=told
+                )
+                yield book
+                await book.finish()
 
     @asynccontextmanager
     async def recording(self) -> AsyncIterator[ReconcileTransaction]:

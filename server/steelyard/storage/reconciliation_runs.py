@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
+
 from steelyard.accounting.errors import RequestIdReused
 from steelyard.accounting.keys import Account, InstrumentName, PositionKey
+from steelyard.operations.building import BuildPriority
 from steelyard.operations.reconciling import (
+    RECONCILE_TASK,
     DiscrepancyState,
     ReconciliationStats,
     Run,
@@ -55,15 +60,12 @@ WHERE run_id = (SELECT run_id FROM reconciliation_runs
                 ORDER BY created_at, run_id LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING {_COLUMNS}
 """  # noqa: S608
-_PERIODIC_DUE = """
-INSERT INTO reconciliation_runs (run_id, cause, state, accounts, instruments, is_fixing, created_at, updated_at)
-SELECT $1, 'PERIODIC', 'PENDING', '{}', '{}', $2, $3, $3
-WHERE NOT EXISTS (SELECT FROM reconciliation_runs WHERE cause = 'PERIODIC'
-                  AND (finished_at IS NULL OR created_at > $4))
-RETURNING run_id
+# One job takes up every run that waits, so one is enough.
+_WAKE = """
+SELECT procrastinate_defer_jobs_v1(ARRAY[
+    ROW($1, $2, 0, $2, $2, jsonb_build_object('timestamp', $3::bigint), NULL)::procrastinate_job_to_defer_v1])
+WHERE NOT EXISTS (SELECT FROM procrastinate_jobs WHERE queueing_lock = $2 AND status = 'todo')
 """
-PERIODIC_LOCK = 4_800_006
-"""One process decides at a time whether a periodic run is due."""
 _TOTALS = """
 SELECT count(*) AS runs, count(*) FILTER (WHERE state = 'FAILED') AS runs_failed,
        coalesce(sum(keys_checked), 0) AS keys_checked, coalesce(sum(keys_fixed), 0) AS keys_fixed,
@@ -82,8 +84,16 @@ WHERE state = $1 AND (cardinality($2::text[]) = 0 OR account = ANY($2)) GROUP BY
 
 
 async def ask_for(connection: Connection, key: PositionKey, *, now: datetime) -> None:
-    """Asks for a run over the positions of an instrument, unless one is waiting."""
+    """Asks for a run over the positions of an instrument, unless one is waiting; a worker takes it up within a
+    minute."""
     await connection.execute(_ASK, uuid4(), key.account, key.instrument, now)
+
+
+async def _wake(connection: Connection, *, now: datetime) -> None:
+    """Defers the job that takes up what waits; where another was faster, that one does."""
+    with suppress(asyncpg.UniqueViolationError):
+        async with connection.transaction():
+            await connection.execute(_WAKE, BuildPriority.BULK.queue, RECONCILE_TASK, int(now.timestamp()))
 
 
 class ReconciliationRuns:
@@ -101,6 +111,8 @@ class ReconciliationRuns:
                 *(run.is_fixing, run.body_hash, run.created_at),
             )
             if made is not None:
+                if run.state is RunState.PENDING:
+                    await _wake(connection, now=run.created_at)
                 return None
             row = await connection.fetchrow(_ONE, run.run_id)
         if row["body_hash"] != run.body_hash:
@@ -129,13 +141,6 @@ class ReconciliationRuns:
         async with self._database.write() as connection:
             row = await connection.fetchrow(_TAKE, now, now - timedelta(seconds=LEASE_S))
         return None if row is None else run_of_row(row)
-
-    async def ask_periodic(self, *, is_fixing: bool, every: timedelta, now: datetime) -> bool:
-        """Asks for a run over everything where none was asked for within the interval."""
-        async with self._database.write() as connection:
-            if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", PERIODIC_LOCK):
-                return False
-            return await connection.fetchval(_PERIODIC_DUE, uuid4(), is_fixing, now, now - every) is not None
 
     async def tidy(self, *, now: datetime) -> None:
         """Forgets runs that are kept no longer."""
