@@ -116,13 +116,23 @@ class AdminCalls(Caller):
         return admin_service_pb2_grpc.AdminServiceStub(self.channel)
 
     async def upsert_account(
-        self, account: Account, *, expected_version: int | None = None, request_id: str | None = None
+        self,
+        account: Account,
+        *,
+        unseal: bool = False,
+        expected_version: int | None = None,
+        request_id: str | None = None,
     ) -> AccountChange:
-        """Makes an account, or changes one: fields left None or empty keep what they are."""
+        """Makes an account, or changes one: fields left None or empty keep what they are.
+
+        With `sealed_before` no entry executed earlier is added or changed any more. Raises `PeriodSealed` where that
+        would move back; `unseal` lets it, and takes the seal away where `sealed_before` is None.
+        """
         request = admin_service_pb2.UpsertAccountRequest(
             request_id=new_request_id(request_id),
             account=message_of(admin_pb2.Account, account),
             expected_version=expected_version,
+            unseal=unseal,
         )
         return record_of(AccountChange, await self._write(self._admin.UpsertAccount, request))
 

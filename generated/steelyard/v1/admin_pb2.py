@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18steelyard/v1/admin.proto\x12\x0csteelyard.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\" \n\x0b\x43\x61lendarDay\x12\x11\n\ttime_zone\x18\x01 \x01(\t\"a\n\nSessionDay\x12\x12\n\nclose_time\x18\x01 \x01(\t\x12\x11\n\ttime_zone\x18\x02 \x01(\t\x12\x1a\n\rweekdays_only\x18\x03 \x01(\x08H\x00\x88\x01\x01\x42\x10\n\x0e_weekdays_only\"m\n\x07\x44\x61yRule\x12-\n\x08\x63\x61lendar\x18\x01 \x01(\x0b\x32\x19.steelyard.v1.CalendarDayH\x00\x12+\n\x07session\x18\x02 \x01(\x0b\x32\x18.steelyard.v1.SessionDayH\x00\x42\x06\n\x04rule\"\xd5\x03\n\x07\x41\x63\x63ount\x12\x16\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12-\n\x0b\x63ost_method\x18\x02 \x01(\x0e\x32\x18.steelyard.v1.CostMethod\x12+\n\nlot_method\x18\x03 \x01(\x0e\x32\x17.steelyard.v1.LotMethod\x12\x33\n\x0esize_authority\x18\x04 \x01(\x0e\x32\x1b.steelyard.v1.SizeAuthority\x12\x11\n\ttime_zone\x18\x05 \x01(\t\x12\'\n\x08\x64\x61y_rule\x18\x06 \x01(\x0b\x32\x15.steelyard.v1.DayRule\x12<\n\rsealed_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x34\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x07version\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x42\x10\n\x0e_sealed_before*X\n\nCostMethod\x12\x1b\n\x17\x43OST_METHOD_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43OST_METHOD_AVERAGE\x10\x01\x12\x14\n\x10\x43OST_METHOD_LOTS\x10\x02*f\n\tLotMethod\x12\x1a\n\x16LOT_METHOD_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOT_METHOD_FIFO\x10\x01\x12\x13\n\x0fLOT_METHOD_LIFO\x10\x02\x12\x13\n\x0fLOT_METHOD_HIFO\x10\x03*~\n\rSizeAuthority\x12\x1e\n\x1aSIZE_AUTHORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14SIZE_AUTHORITY_FILLS\x10\x01\x12\x19\n\x15SIZE_AUTHORITY_LATEST\x10\x02\x12\x18\n\x14SIZE_AUTHORITY_VENUE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18steelyard/v1/admin.proto\x12\x0csteelyard.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\" \n\x0b\x43\x61lendarDay\x12\x11\n\ttime_zone\x18\x01 \x01(\t\"a\n\nSessionDay\x12\x12\n\nclose_time\x18\x01 \x01(\t\x12\x11\n\ttime_zone\x18\x02 \x01(\t\x12\x1a\n\rweekdays_only\x18\x03 \x01(\x08H\x00\x88\x01\x01\x42\x10\n\x0e_weekdays_only\"m\n\x07\x44\x61yRule\x12-\n\x08\x63\x61lendar\x18\x01 \x01(\x0b\x32\x19.steelyard.v1.CalendarDayH\x00\x12+\n\x07session\x18\x02 \x01(\x0b\x32\x18.steelyard.v1.SessionDayH\x00\x42\x06\n\x04rule\"\xcf\x03\n\x07\x41\x63\x63ount\x12\x16\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12-\n\x0b\x63ost_method\x18\x02 \x01(\x0e\x32\x18.steelyard.v1.CostMethod\x12+\n\nlot_method\x18\x03 \x01(\x0e\x32\x17.steelyard.v1.LotMethod\x12\x33\n\x0esize_authority\x18\x04 \x01(\x0e\x32\x1b.steelyard.v1.SizeAuthority\x12\x11\n\ttime_zone\x18\x05 \x01(\t\x12\'\n\x08\x64\x61y_rule\x18\x06 \x01(\x0b\x32\x15.steelyard.v1.DayRule\x12\x36\n\rsealed_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x34\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x07version\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x42\x10\n\x0e_sealed_before*X\n\nCostMethod\x12\x1b\n\x17\x43OST_METHOD_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43OST_METHOD_AVERAGE\x10\x01\x12\x14\n\x10\x43OST_METHOD_LOTS\x10\x02*f\n\tLotMethod\x12\x1a\n\x16LOT_METHOD_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOT_METHOD_FIFO\x10\x01\x12\x13\n\x0fLOT_METHOD_LIFO\x10\x02\x12\x13\n\x0fLOT_METHOD_HIFO\x10\x03*~\n\rSizeAuthority\x12\x1e\n\x1aSIZE_AUTHORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14SIZE_AUTHORITY_FILLS\x10\x01\x12\x19\n\x15SIZE_AUTHORITY_LATEST\x10\x02\x12\x18\n\x14SIZE_AUTHORITY_VENUE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACCOUNT'].fields_by_name['account']._loaded_options = None
   _globals['_ACCOUNT'].fields_by_name['account']._serialized_options = b'\342A\002\002\005'
-  _globals['_ACCOUNT'].fields_by_name['sealed_before']._loaded_options = None
-  _globals['_ACCOUNT'].fields_by_name['sealed_before']._serialized_options = b'\342A\001\003'
   _globals['_ACCOUNT'].fields_by_name['created_at']._loaded_options = None
   _globals['_ACCOUNT'].fields_by_name['created_at']._serialized_options = b'\342A\001\003'
   _globals['_ACCOUNT'].fields_by_name['updated_at']._loaded_options = None
@@ -45,12 +43,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCOUNT'].fields_by_name['version']._serialized_options = b'\342A\001\003'
   _globals['_ACCOUNT'].fields_by_name['etag']._loaded_options = None
   _globals['_ACCOUNT'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
-  _globals['_COSTMETHOD']._serialized_start=824
-  _globals['_COSTMETHOD']._serialized_end=912
-  _globals['_LOTMETHOD']._serialized_start=914
-  _globals['_LOTMETHOD']._serialized_end=1016
-  _globals['_SIZEAUTHORITY']._serialized_start=1018
-  _globals['_SIZEAUTHORITY']._serialized_end=1144
+  _globals['_COSTMETHOD']._serialized_start=818
+  _globals['_COSTMETHOD']._serialized_end=906
+  _globals['_LOTMETHOD']._serialized_start=908
+  _globals['_LOTMETHOD']._serialized_end=1010
+  _globals['_SIZEAUTHORITY']._serialized_start=1012
+  _globals['_SIZEAUTHORITY']._serialized_end=1138
   _globals['_CALENDARDAY']._serialized_start=108
   _globals['_CALENDARDAY']._serialized_end=140
   _globals['_SESSIONDAY']._serialized_start=142
@@ -58,5 +56,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DAYRULE']._serialized_start=241
   _globals['_DAYRULE']._serialized_end=350
   _globals['_ACCOUNT']._serialized_start=353
-  _globals['_ACCOUNT']._serialized_end=822
+  _globals['_ACCOUNT']._serialized_end=816
 # @@protoc_insertion_point(module_scope)

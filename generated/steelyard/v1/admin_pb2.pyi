@@ -229,7 +229,9 @@ class Account(_message.Message):
 
     @_builtins.property
     def sealed_before(self) -> _timestamp_pb2.Timestamp:
-        """Entries executed before this time are refused with PERIOD_SEALED. Unset: the account is open."""
+        """Entries executed before this time are neither added nor changed: PERIOD_SEALED. Unset: the account is open; in
+        UpsertAccount unset keeps what a known account has. It moves forward freely, not beyond now; back only with `unseal`.
+        """
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:

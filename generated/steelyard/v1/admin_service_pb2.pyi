@@ -30,10 +30,15 @@ class UpsertAccountRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ACCOUNT_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    UNSEAL_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of this call. A repeat with the same body gets the first answer."""
     expected_version: _builtins.int
     """Refuse with VERSION_MISMATCH unless the account has this version; 0: unless it does not exist. Unset: any."""
+    unseal: _builtins.bool
+    """Lets `account.sealed_before` move back; where that is unset the seal is taken away. Default: moving it back is
+    refused with PERIOD_SEALED.
+    """
     @_builtins.property
     def account(self) -> _admin_pb2.Account:
         """The account; output only fields are ignored."""
@@ -44,10 +49,11 @@ class UpsertAccountRequest(_message.Message):
         request_id: _builtins.str = ...,
         account: _admin_pb2.Account | None = ...,
         expected_version: _builtins.int | None = ...,
+        unseal: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "account", b"account", "expected_version", b"expected_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "account", b"account", "expected_version", b"expected_version", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "account", b"account", "expected_version", b"expected_version", "request_id", b"request_id", "unseal", b"unseal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015

@@ -75,7 +75,7 @@ class AdminServiceServicer:
         """Makes an account, or changes one: fields left unset keep what they are. A change of the lot method refolds every
         position of the account in a build.
 
-        Errors: INVALID_FIELD, REQUEST_ID_REUSED, VERSION_MISMATCH, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
+        Errors: INVALID_FIELD, REQUEST_ID_REUSED, VERSION_MISMATCH, PERIOD_SEALED, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -20,7 +20,7 @@ class AdminServiceStub:
     """Makes an account, or changes one: fields left unset keep what they are. A change of the lot method refolds every
     position of the account in a build.
 
-    Errors: INVALID_FIELD, REQUEST_ID_REUSED, VERSION_MISMATCH, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
+    Errors: INVALID_FIELD, REQUEST_ID_REUSED, VERSION_MISMATCH, PERIOD_SEALED, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
     """
     GetAccount: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetAccountRequest, _admin_service_pb2.GetAccountResponse]
     """One account, by name.
@@ -60,7 +60,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes an account, or changes one: fields left unset keep what they are. A change of the lot method refolds every
         position of the account in a build.
 
-        Errors: INVALID_FIELD, REQUEST_ID_REUSED, VERSION_MISMATCH, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
+        Errors: INVALID_FIELD, REQUEST_ID_REUSED, VERSION_MISMATCH, PERIOD_SEALED, QUEUE_FULL, STORE_UNAVAILABLE, INTERNAL
         """
 
     @_abc_1.abstractmethod

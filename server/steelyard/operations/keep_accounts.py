@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from steelyard.accounting.errors import NotFound, VersionMismatch
+from steelyard.accounting.errors import NotFound, PeriodSealed, VersionMismatch
 from steelyard.accounting.keys import Account
 from steelyard.accounting.lots import LotMethod
 from steelyard.accounting.round_trips import CostMethod
@@ -42,6 +42,10 @@ class AccountChange:
     size_authority: str | None = None
     time_zone: str | None = None
     day_rule: DayRule | None = None
+    sealed_before: datetime | None = None
+    """Entries executed before it are neither added nor changed."""
+    is_unsealing: bool = False
+    """Lets the seal move back, or go where `sealed_before` is None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ class KeepAccounts:
         """Makes the account or changes it; the same again changes nothing.
 
         Another lot method has every position of the account folded again. Raises `InvalidField`, `VersionMismatch`,
-        `RequestIdReused`.
+        `RequestIdReused`, `PeriodSealed` where the seal would move back and nobody said so.
         """
         if change.time_zone is not None:
             time_zone(change.time_zone, field="account.time_zone")
@@ -165,7 +169,19 @@ def _changed(rules: AccountRules, change: AccountChange) -> AccountRules:
         size_authority=change.size_authority or rules.size_authority,
         time_zone=change.time_zone or rules.time_zone,
         day_rule=rules.day_rule if change.day_rule is None else texts_of_rule(change.day_rule),
+        sealed_before=_sealed_before(rules, change),
     )
+
+
+def _sealed_before(rules: AccountRules, change: AccountChange) -> datetime | None:
+    """The seal moves forward freely, back only where that is said."""
+    if change.is_unsealing:
+        return change.sealed_before
+    if change.sealed_before is None:
+        return rules.sealed_before
+    if rules.sealed_before is not None and change.sealed_before < rules.sealed_before:
+        raise PeriodSealed(f"account {rules.account} is sealed before {rules.sealed_before.isoformat()}")
+    return change.sealed_before
 
 
 def _check_version(known: AccountRecord | None, expected: int | None) -> None:

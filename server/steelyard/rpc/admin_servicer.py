@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TypeVar
 
 from steelyard.accounting.errors import InvalidField, KeysNotKept
@@ -59,7 +60,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         request_id = decode.uuid(request.request_id, field="request_id")
         expected = request.expected_version if request.HasField("expected_version") else None
         receipt = await self._accounts.upsert(
-            _change(request),
+            _change(request, now=self._clock()),
             request=RequestIdentity(request_id, decode.body_hash(request)),
             expected_version=None if expected is None else decode.version(expected),
         )
@@ -145,7 +146,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         return self._keys
 
 
-def _change(request: admin_service_pb2.UpsertAccountRequest) -> AccountChange:
+def _change(request: admin_service_pb2.UpsertAccountRequest, *, now: datetime) -> AccountChange:
     if not request.HasField("account"):
         raise InvalidField("account", "is required")
     asked = request.account
@@ -158,7 +159,19 @@ def _change(request: admin_service_pb2.UpsertAccountRequest) -> AccountChange:
         size_authority=_optional(asked.size_authority, SIZE_AUTHORITIES, field="account.size_authority"),
         time_zone=asked.time_zone or None,
         day_rule=day_rule(asked.day_rule, field="account.day_rule"),
+        sealed_before=_sealed_before(asked, now=now),
+        is_unsealing=request.unseal,
     )
+
+
+def _sealed_before(asked: admin_pb2.Account, *, now: datetime) -> datetime | None:
+    """The time before which the account is to be sealed: what is still to come cannot be."""
+    if not asked.HasField("sealed_before"):
+        return None
+    sealed_before = decode.timestamp(asked.sealed_before, field="account.sealed_before")
+    if sealed_before > now:
+        raise InvalidField("account.sealed_before", "lies in the future")
+    return sealed_before
 
 
 def _account(record: AccountRecord) -> admin_pb2.Account:

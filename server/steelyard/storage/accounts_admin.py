@@ -19,11 +19,12 @@ from steelyard.storage.record_writes import RecordTransaction, record_transactio
 _FIND = "SELECT * FROM accounts WHERE account = $1"
 _PAGE = "SELECT * FROM accounts WHERE account > $1 ORDER BY account LIMIT $2"
 _WRITE = """
-INSERT INTO accounts AS a (account, cost_method, lot_method, size_authority, time_zone, day_rule)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO accounts AS a (account, cost_method, lot_method, size_authority, time_zone, day_rule, sealed_before)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (account) DO UPDATE
     SET cost_method = excluded.cost_method, lot_method = excluded.lot_method,
         size_authority = excluded.size_authority, time_zone = excluded.time_zone, day_rule = excluded.day_rule,
+        sealed_before = excluded.sealed_before,
         version = a.version + 1, updated_at = now()
 RETURNING *
 """
@@ -49,6 +50,7 @@ class AccountTransaction(RecordTransaction):
             rules.size_authority,
             rules.time_zone,
             dumps(dict(rules.day_rule)),
+            rules.sealed_before,
         )
         return record_of_row(row)
 
