@@ -37,11 +37,20 @@ async def events(terms: Terms, wanted: frozenset[str]) -> list[Line]:
     return await event_speed(terms, wanted)
 
 
+async def performance(terms: Terms, wanted: frozenset[str]) -> list[Line]:
+    """B9."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    from tests.bench.performance_speed import performance_speed
+
+    return await performance_speed(terms, wanted)
+
+
 BENCHES: dict[str, Bench] = {
     "B5": fold_speed,
     "B6": whole_book,
     "B7": whole_book,
     "B8": late_fill,
+    "B9": performance,
     "B13": events,
     "B15": whole_book,
 }
