@@ -102,7 +102,7 @@ async def call(channel: grpc.aio.Channel, method: str, *, secret: str | None, ac
             await running
     except grpc.aio.AioRpcError as error:
         trailers = dict(error.trailing_metadata() or ())
-        return Ended(error.code(), _reason(trailers), trailers)
+        return Ended(error.code(), reason_of(trailers), trailers)
     return Ended(await running.code(), "", dict(await running.trailing_metadata() or ()))
 
 
@@ -119,7 +119,8 @@ def name_account(message: Message, path: tuple[str, ...], *, account: str) -> No
         setattr(message, path[0], account)
 
 
-def _reason(trailers: dict[str, Any]) -> str:
+def reason_of(trailers: dict[str, Any]) -> str:
+    """The reason in the trailers of a failed call; empty where there is none."""
     status = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
     for packed in status.details:
         info = error_details_pb2.ErrorInfo()

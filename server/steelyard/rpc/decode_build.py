@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 
 from steelyard.accounting import keys
 from steelyard.accounting.errors import InvalidField
@@ -136,7 +135,8 @@ def wait_timeout_s(request: build_service_pb2.WaitBuildRequest) -> float:
     """How long a caller wants to wait."""
     if not request.HasField("timeout"):
         return WAIT_DEFAULT_S
-    timeout = timedelta(seconds=request.timeout.seconds, microseconds=request.timeout.nanos // 1_000).total_seconds()
+    # Not as a timedelta: it cannot hold what a caller may write into a Duration.
+    timeout = request.timeout.seconds + request.timeout.nanos / 1e9
     if not 0 < timeout <= WAIT_MAX_S:
         raise InvalidField("timeout", f"must be above 0 and at most {WAIT_MAX_S:.0f} s")
     return timeout
