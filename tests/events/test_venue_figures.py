@@ -55,7 +55,7 @@ async def test_lists_and_watches_have_them_too(feeds: Feeds) -> None:
     )
     changes = ChangeReads(feeds.database)
     held = await changes.held_now(ACCOUNT)
-    followed = await changes.changes(ACCOUNT, after=Place(0), limit=10)
+    followed = (await changes.changes({ACCOUNT: Place(0)}, limit=10))[ACCOUNT]
     assert [event.version for event in followed] == [1, 2]
     for row in (*listed.value[0].rows, *held.rows, *(event.row for event in followed)):
         assert row.venue is not None

@@ -62,8 +62,8 @@ class ChangeStore(Protocol):
         """The newest seq of accounts."""
         ...
 
-    async def changes(self, account: Account, *, after: Place, limit: int) -> Sequence[PositionEvent]:
-        """Position events behind a place, in the order of the log."""
+    async def changes(self, after: Mapping[Account, Place], *, limit: int) -> Mapping[Account, Sequence[PositionEvent]]:
+        """Position events of accounts behind a place in the log of each, in its order, at most `limit` of each."""
         ...
 
     async def held_now(self, account: Account) -> HeldNow:
@@ -148,6 +148,16 @@ class _Followed:
     place: Place
     subscriptions: set[Subscription]
 
+    def take(self, events: Sequence[PositionEvent], *, head: int) -> None:
+        """Offers events to everybody; fewer than were asked for are all there are up to the head."""
+        for event in events:
+            for subscription in self.subscriptions:
+                subscription.offer(event)
+        if len(events) < CHANGES_AT_ONCE:
+            self.place = Place(max(events[-1].seq if events else head, head))
+        else:
+            self.place = place_of(events[-1])
+
 
 class AccountTail:
     """Follows the logs of the accounts that somebody watches."""
@@ -202,7 +212,8 @@ class AccountTail:
     async def catch_up(self, account: Account, subscription: Subscription, *, after: Place, until: Place) -> None:
         """Offers what lies between two places of the log, for a watcher who comes back."""
         while after < until:
-            events = await self._store.changes(account, after=after, limit=CHANGES_AT_ONCE)
+            found = await self._store.changes({account: after}, limit=CHANGES_AT_ONCE)
+            events = found.get(account, ())
             for event in events:
                 if place_of(event) <= until:
                     subscription.offer(event)
@@ -224,19 +235,16 @@ class AccountTail:
         if not accounts:
             return
         heads: Mapping[Account, int] = await self._store.heads(accounts)
-        for account in accounts:
-            followed = self._followed.get(account)
-            if followed is not None and heads.get(account, 0) > followed.place.seq:
-                await self._follow(account, followed, head=heads[account])
-
-    async def _follow(self, account: Account, followed: _Followed, *, head: int) -> None:
-        while True:
-            events = await self._store.changes(account, after=followed.place, limit=CHANGES_AT_ONCE)
-            for event in events:
-                for subscription in followed.subscriptions:
-                    subscription.offer(event)
-            if len(events) < CHANGES_AT_ONCE:
-                newest = events[-1].seq if events else head
-                followed.place = Place(max(newest, head))
-                return
-            followed.place = place_of(events[-1])
+        moved = {
+            account: followed
+            for account, followed in self._followed.items()
+            if heads.get(account, 0) > followed.place.seq
+        }
+        while moved:
+            places = {account: followed.place for account, followed in moved.items()}
+            found = await self._store.changes(places, limit=CHANGES_AT_ONCE)
+            for account, followed in list(moved.items()):
+                events = found.get(account, ())
+                followed.take(events, head=heads[account])
+                if len(events) < CHANGES_AT_ONCE:
+                    del moved[account]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import select, tuple_
 
@@ -14,12 +15,22 @@ from steelyard.operations.reading import Heads
 from steelyard.storage.account_log import read_heads
 from steelyard.storage.codec import key_of
 from steelyard.storage.database import Database
-from steelyard.storage.event_reads import EVENT, event_of
+from steelyard.storage.event_reads import event_of
 from steelyard.storage.position_rows import CONTEXT, FULL, KEY_COLUMNS, VENUE, P, joined, row_of
-from steelyard.storage.tables import position_events
 from steelyard.storage.trip_reads import heads_in
 
-_PLACE = (EVENT.seq, EVENT.book, EVENT.instrument, EVENT.leg)
+_CHANGES = """
+SELECT e.* FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[])
+    AS place(account, seq, book, instrument, leg)
+CROSS JOIN LATERAL (
+    SELECT * FROM position_events
+    WHERE account = place.account AND seq >= place.seq
+        AND (seq, book, instrument, leg)
+            > (place.seq, place.book COLLATE "C", place.instrument COLLATE "C", place.leg COLLATE "C")
+    ORDER BY seq, book, instrument, leg LIMIT $6
+) e
+ORDER BY e.account, e.seq, e.book, e.instrument, e.leg
+"""
 
 
 class ChangeReads:
@@ -42,24 +53,25 @@ class ChangeReads:
             found = await read_heads(connection, accounts)
         return {Account(account): seq for account, seq in found.items()}
 
-    async def changes(self, account: Account, *, after: Place, limit: int) -> Sequence[PositionEvent]:
-        """Position events behind a place, in the order of the log."""
-        statement = (
-            select(position_events)
-            .where(EVENT.account == account, EVENT.seq >= after.seq, tuple_(*_PLACE) > tuple_(*after))
-            .order_by(*_PLACE)
-            .limit(limit)
-        )
+    async def changes(self, after: Mapping[Account, Place], *, limit: int) -> Mapping[Account, Sequence[PositionEvent]]:
+        """Position events of accounts behind a place in the log of each, in its order, at most `limit` of each."""
+        places = list(zip(*after.values(), strict=True))
+        async with self._database.bare() as raw:
+            rows = await raw.fetch(_CHANGES, list(after), *map(list, places), limit)
+        if not rows:
+            return {}
+        keys = {key_of(row) for row in rows}
         async with self._database.core() as connection:
-            rows = (await connection.execute(statement)).mappings().all()
-            keys = {key_of(row) for row in rows}
             wanted = tuple_(*KEY_COLUMNS).in_([tuple(map(str, key)) for key in keys])
             current = select(*CONTEXT, VENUE).select_from(joined()).where(wanted)
             today: dict[PositionKey, PositionRow] = {}
-            for row in (await connection.execute(current)).mappings() if keys else ():
+            for row in (await connection.execute(current)).mappings():
                 position = row_of(row, has_trip=False)
                 today[position.key] = position
-        return [event_of(row, today[key_of(row)]) for row in rows]
+        found: dict[Account, list[PositionEvent]] = defaultdict(list)
+        for row in rows:
+            found[Account(row["account"])].append(event_of(row, today[key_of(row)]))
+        return found
 
     async def held_now(self, account: Account) -> HeldNow:
         """All positions of an account and the head of its log, in one snapshot."""
