@@ -89,7 +89,8 @@ class Relay:
             if loop.time() >= tell_at:
                 await self._tell_portfolios(claim, exchange)
                 tell_at = loop.time() + PORTFOLIO_S
-            if not messages:
+            if len(messages) < ROUND_MAX:
+                # Not at once: a round costs as much for one message as for many, and commits go before it.
                 await asyncio.sleep(POLL_S)
 
     async def _round(
