@@ -45,13 +45,32 @@ async def performance(terms: Terms, wanted: frozenset[str]) -> list[Line]:
     return await performance_speed(terms, wanted)
 
 
+async def portfolio(terms: Terms, wanted: frozenset[str]) -> list[Line]:
+    """B2 and B14."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    from tests.bench.portfolio_speed import portfolio_speed
+
+    return await portfolio_speed(terms, wanted)
+
+
+async def watchers(terms: Terms, wanted: frozenset[str]) -> list[Line]:
+    """B10."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    from tests.bench.watcher_speed import watcher_speed
+
+    return await watcher_speed(terms, wanted)
+
+
 BENCHES: dict[str, Bench] = {
+    "B2": portfolio,
     "B5": fold_speed,
     "B6": whole_book,
     "B7": whole_book,
     "B8": late_fill,
     "B9": performance,
+    "B10": watchers,
     "B13": events,
+    "B14": portfolio,
     "B15": whole_book,
 }
 FAILED = 1
