@@ -63,7 +63,8 @@ RETURNING {_COLUMNS}
 # One job takes up every run that waits, so one is enough.
 _WAKE = """
 SELECT procrastinate_defer_jobs_v1(ARRAY[
-    ROW($1::text, $2::text, 0, $2::text, $2::text, jsonb_build_object('timestamp', $3::bigint), NULL)::procrastinate_job_to_defer_v1])
+    ROW($1::text, $2::text, 0, $2::text, $2::text, jsonb_build_object('timestamp', $3::bigint), NULL)
+    ::procrastinate_job_to_defer_v1])
 WHERE NOT EXISTS (SELECT FROM procrastinate_jobs WHERE queueing_lock = $2::text AND status = 'todo')
 """
 _TOTALS = """
