@@ -198,7 +198,7 @@ class History:
     async def import_file(self) -> None:
         """A file of new fills, and sometimes of known ones that were taken back or repeated."""
         fills = [replace(self.new_fill(key=self.chance.choice(KEYS[:2])), source_sequence=0) for _ in range(4)]
-        receipt = await self.desk.load(generic([_line(fill) for fill in fills]))
+        receipt = await self.desk.load(generic([line_of(fill) for fill in fills]))
         assert receipt.record.counts.recorded == len(fills), receipt.results
         at = await self._committed()
         self.imports.append(receipt.record.import_id)
@@ -338,7 +338,8 @@ def oracle_fill(fill: Fill, recorded_at: datetime) -> OracleFill:
     )
 
 
-def _line(fill: Fill) -> str:
+def line_of(fill: Fill) -> str:
+    """A row of a generic CSV."""
     cells = (
         *(fill.fill_id, fill.key.account, fill.key.book, fill.key.instrument, fill.side.value),
         *(fill.quantity, fill.price, fill.fee, fill.fee_currency or "", fill.executed_at.isoformat()),

@@ -135,6 +135,7 @@ async def apply_fills(
     accepted = [fill for fill, refusal in zip(fills, refusals, strict=True) if refusal is None]
     outcomes = iter(await book.insert_fills(accepted, instruments) if accepted else ())
     recorded = [None if refusal is not None else next(outcomes) for refusal in refusals]
+    await _let_repeats_pass(book, fills, refusals=refusals, recorded=recorded, instruments=instruments)
     by_key = _changes_by_key(fills, recorded)
     await turn.come()
     applied = Applied()
@@ -173,6 +174,28 @@ def _refusal(
     except SteelyardError as error:
         return error
     return None
+
+
+async def _let_repeats_pass(
+    book: OpenTransaction,
+    fills: Sequence[Fill],
+    *,
+    refusals: list[SteelyardError | None],
+    recorded: list[RecordedFill | None],
+    instruments: Mapping[InstrumentName, Instrument],
+) -> None:
+    """A fill of a sealed period that is known as it stands is a repeat, and changes nothing."""
+    sealed = [
+        place
+        for place, refusal in enumerate(refusals)
+        if isinstance(refusal, PeriodSealed) and fills[place].key.instrument in instruments
+    ]
+    if not sealed:
+        return
+    known = await book.repeats_of_known([fills[place] for place in sealed], instruments)
+    for place, repeat in zip(sealed, known, strict=True):
+        if repeat is not None:
+            refusals[place], recorded[place] = None, repeat
 
 
 def _changes_by_key(fills: Sequence[Fill], recorded: Sequence[RecordedFill | None]) -> dict[PositionKey, _Recorded]:

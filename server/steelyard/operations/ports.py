@@ -177,6 +177,12 @@ class BookTransaction(Protocol):
         """Inserts fills in key order and says of each what it came to; repeats keep the smaller sequence."""
         ...
 
+    async def repeats_of_known(
+        self, fills: Sequence[Fill], instruments: Mapping[InstrumentName, Instrument]
+    ) -> Sequence[RecordedFill | None]:
+        """Of each fill what it comes to if it is known as it stands, None else; writes nothing."""
+        ...
+
     async def insert_adjustment(self, adjustment: Adjustment) -> FillOutcome:
         """Inserts an adjustment, or finds the same (REPEATED) or another one (CONFLICTING) under its id."""
         ...

@@ -146,7 +146,7 @@ async def insert_fills(
     if not found and len(rows) == len(fills):
         return [_recorded(fill.order) for fill in fills]
     new = rows.keys() - {(row["account"], row["fill_id"]) for row in found}
-    known = await _known(connection, [identity for identity in rows if identity not in new])
+    known = await known_fills(connection, [identity for identity in rows if identity not in new])
     outcomes: list[RecordedFill] = []
     for fill in fills:
         identity = (fill.account, fill.fill_id)
@@ -225,7 +225,10 @@ def _epoch(at: datetime) -> Decimal:
     return Decimal(since.days * 86_400 + since.seconds) + Decimal(since.microseconds).scaleb(-6)
 
 
-async def _known(connection: Connection, identities: Sequence[tuple[str, str]]) -> dict[tuple[Account, FillId], _Known]:
+async def known_fills(
+    connection: Connection, identities: Sequence[tuple[str, str]]
+) -> dict[tuple[Account, FillId], _Known]:
+    """What is stored under ids, locked; those that are not known are left out."""
     if not identities:
         return {}
     rows = await connection.fetch(_KNOWN, *arrays(sorted(identities), _IDS))

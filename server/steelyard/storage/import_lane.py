@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 
+from steelyard.accounting.errors import PeriodSealed
 from steelyard.accounting.keys import Account, InstrumentName
 from steelyard.operations.importing import ImportCounts, MergedPart, MergePlan, RowCategory, StoreResult, Turn
 from steelyard.operations.ports import Commit
@@ -106,6 +107,8 @@ class ImportLane:
             accounts |= changed_accounts
             results = await self._results(plan)
         seqs = await advance_heads(connection, accounts, commit_id=commit_id, cause="import")
+        if await connection.fetchval(staging.WAS_SEALED, commit_id):
+            raise PeriodSealed("an account was sealed while a file was imported into it; import it again")
         return MergedPart(counts, results, tuple(Commit(Account(name), seq) for name, seq in sorted(seqs.items())))
 
     async def _refuse(self, plan: MergePlan) -> tuple[int, list[StoreResult]]:

@@ -37,6 +37,7 @@ from steelyard.storage import (
     positions,
     requests,
     round_trips,
+    seals,
     stale_keys,
     venue_reports,
 )
@@ -81,6 +82,8 @@ class PostgresTransaction:
         self._touched: set[Account] = set()
         self._events: list[tuple[object, ...]] = []
         self._before: dict[PositionKey, StoredPosition] = {}
+        self._entered = seals.EarliestEntries()
+        self._locked_at: dict[tuple[Account, FillId], datetime] = {}
         self._told = told
 
     async def accounts(self, names: Iterable[Account], *, make: AccountRules | None) -> Mapping[Account, AccountRules]:
@@ -92,9 +95,19 @@ class PostgresTransaction:
     async def insert_fills(
         self, new: Sequence[Fill], records: Mapping[InstrumentName, Instrument]
     ) -> Sequence[RecordedFill]:
-        return await fills.insert_fills(self.connection, new, instruments=records, commit_id=self.commit_id)
+        outcomes = await fills.insert_fills(self.connection, new, instruments=records, commit_id=self.commit_id)
+        for fill, outcome in zip(new, outcomes, strict=True):
+            if outcome.changed is not None:
+                self._entered.note(fill.account, outcome.changed[0].executed_at)
+        return outcomes
+
+    async def repeats_of_known(
+        self, fills_again: Sequence[Fill], records: Mapping[InstrumentName, Instrument]
+    ) -> Sequence[RecordedFill | None]:
+        return await seals.repeats_of_known(self.connection, fills_again, instruments=records)
 
     async def insert_adjustment(self, adjustment: Adjustment) -> FillOutcome:
+        self._entered.note(adjustment.key.account, adjustment.effective_at)
         return await fills.insert_adjustment(self.connection, adjustment, commit_id=self.commit_id)
 
     async def lock_positions(self, keys: Iterable[PositionKey]) -> Mapping[PositionKey, StoredPosition]:
@@ -189,9 +202,14 @@ class PostgresTransaction:
             raise VersionMismatch("the same request is being answered")
 
     async def lock_fill(self, account: Account, fill_id: FillId) -> FillRecord | None:
-        return await fills.lock_fill(self.connection, account=account, fill_id=fill_id)
+        record = await fills.lock_fill(self.connection, account=account, fill_id=fill_id)
+        if record is not None:
+            self._locked_at[account, fill_id] = record.fill.executed_at
+        return record
 
     async def correct_fill(self, corrected: Fill, instrument: Instrument) -> None:
+        before = self._locked_at.get((corrected.account, corrected.fill_id), corrected.executed_at)
+        self._entered.note(corrected.account, min(before, corrected.executed_at))
         await fill_corrections.correct_fill(self.connection, corrected, instrument=instrument, commit_id=self.commit_id)
 
     async def publish(self, topic: str, key: PositionKey, *, body: Mapping[str, Any]) -> None:
@@ -209,6 +227,7 @@ class PostgresTransaction:
     async def finish(self) -> None:
         """The last statements before COMMIT: heads in account order, then the events stamped with them."""
         seqs = await advance_heads(self.connection, self._touched, commit_id=self.commit_id, cause=self._cause)
+        await self._entered.check(self.connection)
         if self._events:
             await self.connection.execute(_EVENTS, *arrays(self._events, positions.EVENT))
         if self._outbox is not None:

@@ -68,7 +68,9 @@ SELECT row_number, split_part(verdict, '|', 1), split_part(verdict, '|', 2) FROM
             'instrument|UNKNOWN_INSTRUMENT: ' || s.instrument || ' has no record, nor has its root'
         WHEN s.executed_at > $1::timestamptz + interval '5 minutes' THEN
             'executed_at|lies more than 5 minutes in the future'
-        WHEN s.executed_at < a.sealed_before THEN
+        WHEN s.executed_at < a.sealed_before AND NOT EXISTS (
+            SELECT FROM fills f WHERE f.account = s.account AND f.fill_id = s.fill_id AND f.state <> 'WITHDRAWN'
+        ) THEN
             'executed_at|PERIOD_SEALED: the account is sealed for that time'
         WHEN CASE i.kind WHEN 'LINEAR' THEN s.quantity * s.price * i.multiplier >= 1e20
                          ELSE s.quantity * i.multiplier / s.price >= 1e20 END THEN
@@ -118,6 +120,13 @@ WITH added AS (
 )
 {SUM_UP}
 """
+# Seen once the heads are held: sealing takes them as well.
+WAS_SEALED = """
+SELECT EXISTS (
+    SELECT FROM staged_rows s JOIN accounts a USING (account) JOIN fills f USING (account, fill_id)
+    WHERE s.executed_at < a.sealed_before AND f.commit_id = $1
+)
+"""
 COUNT_ADDED = "SELECT coalesce(sum(entries), 0)::bigint FROM part_keys"
 
 _SAME = """(f.book, f.instrument, f.leg, f.delta, f.price, f.fee, f.executed_at)
@@ -129,7 +138,9 @@ SELECT s.row_number, s.account, s.fill_id,
        f.is_same OR EXISTS (SELECT FROM fill_revisions f
                             WHERE f.account = s.account AND f.fill_id = s.fill_id AND {_SAME}),
        f.differs, f.state, s.nth > 1 OR f.import_id IS NOT DISTINCT FROM $2::uuid,
-       CASE WHEN f.executed_at = s.executed_at AND f.source_sequence > s.source_sequence THEN s.source_sequence END,
+       CASE WHEN f.executed_at = s.executed_at AND f.source_sequence > s.source_sequence
+                 AND NOT EXISTS (SELECT FROM accounts a WHERE a.account = s.account AND f.executed_at < a.sealed_before)
+            THEN s.source_sequence END,
        f.import_id
 FROM (
     SELECT r.*, CASE r.side WHEN 'BUY' THEN r.quantity ELSE -r.quantity END AS delta,
