@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -28,6 +28,8 @@ ServerOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, decimals as text.")]
 SERVER_DEFAULT = DEFAULT_ADDRESS
+
+_MICROSECOND = timedelta(microseconds=1)
 
 PIPE_WIDTH = 200
 """Columns of a table that no terminal limits."""
@@ -95,7 +97,7 @@ def failure_line(error: SteelyardCallError, *, server: str) -> str:
 
 
 def json_text(value: Any) -> str:
-    """One JSON document: decimals as text, times in ISO 8601 UTC, absent values as null."""
+    """One JSON document: decimals as text, times in ISO 8601 UTC, spans in seconds, absent values as null."""
     return json.dumps(_plain(value), indent=2, ensure_ascii=False)
 
 
@@ -118,6 +120,8 @@ def _plain(value: Any) -> Any:
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, date):
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return format(Decimal(value // _MICROSECOND).scaleb(-6).normalize(), "f")
     if isinstance(value, dict):
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, str):
