@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -66,16 +67,13 @@ async def attack(address: str, *, count: int, seed: int) -> None:
 
     async def one(sent: bytes, *, lingers_s: float) -> None:
         async with limit:
-            reader, writer = await asyncio.open_connection(host, int(port))
-            try:
-                writer.write(sent)
-                await writer.drain()
-                async with asyncio.timeout(lingers_s):
-                    await reader.read()
-            except (OSError, TimeoutError):
-                pass
-            finally:
-                writer.close()
+            with suppress(OSError, TimeoutError):
+                reader, writer = await asyncio.open_connection(host, int(port))
+                with closing(writer):
+                    writer.write(sent)
+                    await writer.drain()
+                    async with asyncio.timeout(lingers_s):
+                        await reader.read()
 
     await asyncio.gather(*(one(badly(chance), lingers_s=chance.choice((0.01, 0.01, 0.3))) for _ in range(count)))
 
