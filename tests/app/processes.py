@@ -16,7 +16,7 @@ import grpc
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-START_S = 60.0
+START_S = 120.0
 END_S = 30.0
 LAST_LINE = "  worker: "
 """How the last line begins that the service says once it serves."""

@@ -38,7 +38,9 @@ async def final_state(client: Steelyard) -> FinalState:
     lots: dict[OracleKey, tuple[Lot, ...]] = {}
     async for position in client.list_positions(["desk"], view=PositionView.FULL):
         key = key_of(position)
-        positions[key] = replace(position, version=0, etag="", created_at=None, updated_at=None, features=None)
+        positions[key] = replace(
+            position, version=0, etag="", created_at=None, updated_at=None, last_snapshot_at=None, features=None
+        )
         listed = client.list_lots("desk", position.instrument, book=position.book, leg=position.leg)
         lots[key] = tuple([lot async for lot in listed])
     trips = {}
