@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 
-from steelyard.telemetry.logs import json_log, silent_log
+from steelyard.telemetry.logs import json_log, silent_log, take_over_libraries
 
 
 def test_a_line_is_one_json_object_with_event_level_time_and_fields() -> None:
@@ -39,3 +40,22 @@ def test_an_exception_is_told_with_its_frames_but_without_their_values() -> None
 
 def test_a_silent_log_writes_nothing() -> None:
     silent_log().error("nobody hears it", password="1234")
+
+
+def test_what_libraries_log_is_a_line_like_ours_without_secrets() -> None:
+    handlers, level = logging.root.handlers, logging.root.level
+    stream = io.StringIO()
+    try:
+        take_over_libraries(json_log(stream=stream))
+        logging.getLogger("a.library").warning("no way to %s", "redis://:word-of-pass@cache")
+        logging.getLogger("a.library").info("unheard")
+        try:
+            raise RuntimeError("it broke")
+        except RuntimeError:
+            logging.getLogger("a.library").exception("failed")
+    finally:
+        logging.root.handlers, logging.root.level = handlers, level
+    warned, failed = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert (warned["event"], warned["logger"], warned["level"]) == ("library", "a.library", "warning")
+    assert warned["text"] == "no way to redis://:[hidden]@cache"
+    assert (failed["level"], failed["exception"][0]["exc_type"]) == ("error", "RuntimeError")

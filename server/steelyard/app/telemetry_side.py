@@ -21,7 +21,7 @@ from steelyard.operations.ports import Clock
 from steelyard.storage.database import Database
 from steelyard.storage.vital_signs import VitalSignReads, VitalSigns
 from steelyard.telemetry import metrics
-from steelyard.telemetry.logs import Log, json_log
+from steelyard.telemetry.logs import Log, json_log, take_over_libraries
 from steelyard.telemetry.metrics import Meters
 from steelyard.telemetry.positions import PositionLog
 from steelyard.telemetry.process import LoopLag, MetricsEndpoint
@@ -179,8 +179,11 @@ def tell_vitals(meters: Meters, signs: VitalSigns) -> None:
 
 
 def process_log(settings: Settings) -> Log:
-    """The log of a process: secrets that its settings hold are hidden wherever they turn up."""
-    return json_log(level=settings.log_level, redaction=Redaction(secrets_of(settings)))
+    """The log of a process, and of the libraries in it: secrets that its settings hold are hidden wherever they turn
+    up."""
+    log = json_log(level=settings.log_level, redaction=Redaction(secrets_of(settings)))
+    take_over_libraries(log)
+    return log
 
 
 def secrets_of(settings: Settings) -> Iterator[str]:

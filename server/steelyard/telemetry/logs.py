@@ -10,6 +10,11 @@ import structlog
 
 from steelyard.telemetry.redaction import Redaction
 
+LIBRARY_TEXT_MAX = 1_000
+"""Characters of what a library logs."""
+TOLD_BY_US = ("aiormq", "aio_pika")
+"""Libraries that log each lost connection, as the part of ours that lost it does."""
+
 
 class Log(Protocol):
     """What a part needs to write log lines; structlog's loggers fulfil it by shape."""
@@ -58,6 +63,28 @@ def json_log(*, level: str = "info", stream: TextIO | None = None, redaction: Re
             cache_logger_on_first_use=True,
         ),
     )
+
+
+class _Forward(logging.Handler):
+    """Hands what libraries log to a log of ours."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        write = self._log.error if record.levelno >= logging.ERROR else self._log.warning
+        is_raised = record.exc_info is not None and record.exc_info[1] is not None
+        more = {"exc_info": record.exc_info[1]} if is_raised and record.exc_info is not None else {}
+        write("library", logger=record.name, text=record.getMessage()[:LIBRARY_TEXT_MAX], **more)
+
+
+def take_over_libraries(log: Log) -> None:
+    """Makes warnings and errors of libraries lines of this log, in the whole process, secrets hidden like ours."""
+    logging.root.handlers = [_Forward(log)]
+    logging.root.setLevel(logging.WARNING)
+    for name in TOLD_BY_US:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def silent_log() -> Log:
