@@ -1,16 +1,23 @@
 """The service with Redis and a price source named in its settings: quicker, newer, and unharmed when they are away."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 
 from pydantic import SecretStr
 
+from steelyard.accounting.keys import Account
 from steelyard.app.assembly import Service
 from steelyard.app.settings import Settings
-from steelyard.client import Mark, Steelyard
+from steelyard.cache.redis_cache import RedisCache
+from steelyard.client import Limits, LimitState, Mark, Order, Side, Steelyard
+from steelyard.storage.heads import HeadReads
 from steelyard.telemetry.logs import silent_log
-from tests.client.desk import client_of, make_fill, now
+from tests.cache.desk import Desk, epoch_of_tests
+from tests.client.desk import client_of, make_fill, now, serving_book
+from tests.questions.books import Book
 from tests.support.redis import RedisServer, redis_process, redis_server
 
 
@@ -55,6 +62,60 @@ async def test_answers_come_while_redis_and_the_price_source_are_away(database_u
         await steelyard.record_fill(make_fill(1))
         portfolio = await steelyard.get_portfolio(["desk"])
         assert portfolio.currencies[0].missing_prices == ("MNQ SEP25",)
+
+
+async def test_limits_hold_and_orders_are_checked_while_redis_is_killed_under_them(
+    database_url: str, redis_server: RedisServer, record_property: Callable[[str, object], None]
+) -> None:
+    order = Order(account="desk", instrument="MNQ SEP25", side=Side.BUY, quantity=Decimal(1))
+    async with serving_with(database_url, redis_server.url) as steelyard:
+        await steelyard.report_marks([Mark(instrument="MNQ SEP25", price=Decimal(25000), at=now(), source="test")])
+        await steelyard.record_fill(make_fill(1))
+        await steelyard.set_limits(Limits(account="desk", settle_currency="USD", gross_exposure_max=Decimal(120_000)))
+        asked, states = 0, []
+        for number in range(2, 5):
+            if number == 3:
+                await asyncio.to_thread(redis_server.kill)
+            for _ in range(5):
+                portfolio, (limits,) = await steelyard.get_portfolio(["desk"]), await steelyard.get_limits("desk")
+                check = await steelyard.check_order(order)
+                states.append(portfolio.currencies[0].limit_exceeded)
+                asked += 3
+                assert check.within_limits is (number == 2)
+                assert limits.checks[0].state is portfolio.currencies[0].limit_exceeded
+            await steelyard.record_fill(make_fill(number))
+        record_property("calls_with_redis_killed_between", asked)
+        print(f"limits with Redis killed between: {asked} calls, 0 failed")
+        assert states == [LimitState.WITHIN] * 10 + [LimitState.EXCEEDED] * 5
+
+
+async def test_what_warming_saves_the_first_question(
+    database_url: str, redis_server: RedisServer, record_property: Callable[[str, object], None]
+) -> None:
+    """Figures: how long first answers of a cold and of a warmed process take, and the hit rate of the warmed one."""
+    async with serving_book(database_url) as service, client_of(service.address) as steelyard:
+        for number in range(1, 51):
+            await steelyard.record_fill(make_fill(number, account=f"a{number}"))
+    book = Book(database_url)
+    took_ms, rate = {}, 0.0
+    for name in ("cold", "warm"):
+        redis_server.wipe()
+        cache = RedisCache(redis_server.url, epoch=epoch_of_tests)
+        desk = Desk(book, cache)
+        if name == "warm":
+            assert await desk.portfolio.warm(await HeadReads(book.database).recent_accounts(100), within_s=30) == 51
+        begun_s = time.perf_counter()
+        for number in range(1, 51):
+            await desk.portfolio.get(accounts=[Account(f"a{number}")])
+        took_ms[name] = (time.perf_counter() - begun_s) / 50 * 1_000
+        rate = desk.portfolio.figures.from_memory / 50
+        await desk.close()
+        await cache.close()
+    await book.close()
+    print(f"first answers of 50 accounts: {took_ms} ms each; hit rate of the warmed {rate:.0%}")
+    for name, figure in took_ms.items():
+        record_property(f"first_answer_{name}_ms", round(figure, 3))
+    assert rate == 1
 
 
 __all__ = ["redis_process", "redis_server"]
