@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from steelyard.accounting.keys import Account
-from steelyard.operations.importing import RowCategory
+from steelyard.operations.importing import RowCategory, RowResult
 from steelyard.operations.ports import AccountRules
 from steelyard.operations.reconciling import DiscrepancyState
 from steelyard.operations.roll_back_import import RollBackImport
@@ -153,7 +153,8 @@ async def test_row_results_of_an_import_come_page_by_page_and_by_category(
     import_id = receipt.record.import_id
     whole = await builds.store.results_page(import_id, categories=(), size=10, after=None)
     assert [said.row_number for said in whole.rows] == [5, 6, 7]
-    pages, after = [], None
+    pages: list[RowResult] = []
+    after = None
     while True:
         page = await builds.store.results_page(import_id, categories=(), size=1, after=after)
         pages += page.rows

@@ -13,7 +13,15 @@ from steelyard.operations.answering_once import RequestIdentity
 from steelyard.operations.keep_discrepancies import Verdict
 from steelyard.operations.ports import AccountRules
 from steelyard.operations.reconcile import Reconcile
-from steelyard.operations.reconciling import Compared, DiscrepancyFilter, DiscrepancyState, RunCause, RunState, Scope
+from steelyard.operations.reconciling import (
+    Compared,
+    Discrepancy,
+    DiscrepancyFilter,
+    DiscrepancyState,
+    RunCause,
+    RunState,
+    Scope,
+)
 from steelyard.operations.record_fills import RecordFills
 from steelyard.operations.sampling import Sampling
 from tests.questions.books import fill, key
@@ -136,7 +144,8 @@ async def test_records_are_listed_by_what_they_are_page_by_page(desk: ReconcileD
     await desk.look()
     whole = await desk.found()
     assert len(whole) == len(await desk.rows("SELECT FROM positions"))
-    pages, after = [], None
+    pages: list[Discrepancy] = []
+    after = None
     while True:
         page = (await desk.records.page(DiscrepancyFilter(), size=3, after=after)).value
         pages += page.rows
