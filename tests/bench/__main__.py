@@ -12,6 +12,7 @@ from typing import Any
 
 import uvloop
 
+from tests.bench.as_of_speed import as_of_speed
 from tests.bench.fold_speed import fold_speed
 from tests.bench.harness import RUNS, BenchUnavailable, Line, Terms, say, stage, table, write_json
 from tests.bench.late_fill import late_fill
@@ -61,7 +62,16 @@ async def watchers(terms: Terms, wanted: frozenset[str]) -> list[Line]:
     return await watcher_speed(terms, wanted)
 
 
+async def reads(terms: Terms, wanted: frozenset[str]) -> list[Line]:
+    """B1 and B11."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    from tests.bench.read_speed import read_speed
+
+    return await read_speed(terms, wanted)
+
+
 BENCHES: dict[str, Bench] = {
+    "B1": reads,
     "B2": portfolio,
     "B5": fold_speed,
     "B6": whole_book,
@@ -69,6 +79,8 @@ BENCHES: dict[str, Bench] = {
     "B8": late_fill,
     "B9": performance,
     "B10": watchers,
+    "B11": as_of_speed,
+    "B11": reads,
     "B13": events,
     "B14": portfolio,
     "B15": whole_book,

@@ -17,6 +17,7 @@ from steelyard.accounting.keys import Book as BookName
 from steelyard.operations.answering_once import RequestIdentity
 from steelyard.operations.apply_fills import FillReceipt, WriteOptions
 from steelyard.operations.apply_marks import ApplyMarks
+from steelyard.operations.batched_reads import BatchedPositions
 from steelyard.operations.keep_accounts import KeepAccounts
 from steelyard.operations.keep_instruments import KeepInstruments
 from steelyard.operations.ports import AccountRules, Commit
@@ -34,6 +35,7 @@ from steelyard.storage.event_reads import EventReads
 from steelyard.storage.fill_reads import FillReads
 from steelyard.storage.heads import HeadReads
 from steelyard.storage.instruments_admin import InstrumentRecords
+from steelyard.storage.known_positions import KnownPositions
 from steelyard.storage.ledger import PostgresLedger
 from steelyard.storage.marks import MarkTable
 from steelyard.storage.performance_reads import PerformanceReads
@@ -124,7 +126,9 @@ class Book:
         self.marks = ApplyMarks(MarkTable(self.database), clock=self.clock)
         self.instruments = KeepInstruments(InstrumentRecords(self.database), jitter=lambda: 0.5)
         self.accounts = KeepAccounts(AccountRecords(self.database), self.reading, jitter=lambda: 0.5)
-        self.positions = ReadPositions(PositionReads(self.database), self.reading, clock=self.clock)
+        self.position_reads = PositionReads(self.database)
+        many = BatchedPositions(self.position_reads, KnownPositions(self.database))
+        self.positions = ReadPositions(many, self.reading, clock=self.clock)
 
     def clock(self) -> datetime:
         """The time that the test says it is."""

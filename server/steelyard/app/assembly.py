@@ -25,6 +25,7 @@ from steelyard.imports.reading import ParsedFiles
 from steelyard.imports.spool import SpoolFolder
 from steelyard.operations.annotate_positions import AnnotatePositions
 from steelyard.operations.apply_marks import ApplyMarks
+from steelyard.operations.batched_reads import BatchedPositions
 from steelyard.operations.build_positions import BuildPositions
 from steelyard.operations.correct_fills import CorrectFills
 from steelyard.operations.create_builds import CreateBuilds
@@ -67,6 +68,7 @@ from steelyard.storage.heads import HeadReads
 from steelyard.storage.import_rollback import PostgresRollback
 from steelyard.storage.imports import PostgresImports
 from steelyard.storage.instruments_admin import InstrumentRecords
+from steelyard.storage.known_positions import KnownPositions
 from steelyard.storage.ledger import PostgresLedger
 from steelyard.storage.marks import MarkTable
 from steelyard.storage.performance_reads import PerformanceReads
@@ -119,7 +121,7 @@ class Operations:
         self.read_fills = ReadFills(FillReads(database), reading)
         self.prices = LivePrices(settings, database, clock=system_clock)
         self.read_positions = ReadPositions(
-            PositionReads(database),
+            BatchedPositions(PositionReads(database), KnownPositions(database)),
             reading,
             clock=system_clock,
             stale_after=stale_after,

@@ -20,6 +20,7 @@ from steelyard.rpc import decode, decode_position, encode, encode_position, enco
 from steelyard.rpc.calls import Context
 from steelyard.rpc.header import freshness, read_header, write_header
 from steelyard.rpc.page_tokens import PageTokens
+from steelyard.rpc.told_positions import ToldPositions
 from steelyard.v1 import position_pb2, position_service_pb2, position_service_pb2_grpc
 
 
@@ -49,6 +50,7 @@ class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
         self._report = report
         self._tokens = tokens
         self._clock = clock
+        self._told = ToldPositions()
 
     async def tell(self, key: PositionKey) -> position_pb2.Position | None:
         """A position in full as it is now, None where there is none: for writes that are asked to return it."""
@@ -66,7 +68,7 @@ class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
             decode_position.key(request), detail=detail, freshness=freshness(request.min_commit, context)
         )
         return position_service_pb2.GetPositionResponse(
-            header=read_header(answer.seen), position=encode_position.position(answer.value, detail=detail)
+            header=read_header(answer.seen), position=self._told(answer.value, detail=detail)
         )
 
     async def ListPositions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, func, select, tuple_, type_coerce
+from sqlalchemy import ColumnElement, FromClause, Select, Text, and_, bindparam, func, select, tuple_, type_coerce
 from sqlalchemy.sql.selectable import TableValuedAlias
 
 from steelyard.accounting.keys import Account, PositionKey
@@ -31,12 +31,17 @@ def _wanted_keys() -> TableValuedAlias:
     return func.unnest(*arrays).table_valued(*names, with_ordinality="place").render_derived("wanted")
 
 
-def _by_keys(*extra: ColumnElement[Any]) -> Compiled:
+def wanted_positions() -> tuple[FromClause, ColumnElement[Any]]:
+    """The positions of keys given as arrays (`key_arguments`), nulls for those that do not exist, and their order."""
     wanted = _wanted_keys()
     matches = and_(*(column == type_coerce(wanted.c[column.name], Text) for column in KEY_COLUMNS))
-    start = wanted.outerjoin(positions, matches)
+    return wanted.outerjoin(positions, matches), wanted.c.place
+
+
+def _by_keys(*extra: ColumnElement[Any]) -> Compiled:
+    start, place = wanted_positions()
     heads = heads_of(bindparam("heads_of", type_=NAMES))
-    return Compiled(select(*CONTEXT, *extra, heads).select_from(joined(start)).order_by(wanted.c.place))
+    return Compiled(select(*CONTEXT, *extra, heads).select_from(joined(start)).order_by(place))
 
 
 _BASIC = _by_keys()
@@ -57,7 +62,7 @@ class PositionReads:
         is_full = detail is Detail.FULL
         statement = _ONE_FULL if is_full else _BASIC
         async with self._database.bare() as connection:
-            rows = await connection.fetch(statement.text, *_key_arguments(statement, [key], heads=heads))
+            rows = await connection.fetch(statement.text, *key_arguments(statement, [key], heads=heads))
         exposures: Exposures = {}
         if is_full and rows[0]["account"] is not None:
             currency = rows[0]["settle_currency"]
@@ -71,7 +76,7 @@ class PositionReads:
         is_full = detail is Detail.FULL
         statement = _FULL if is_full else _BASIC
         async with self._database.read() as connection:
-            rows = await connection.fetch(statement.text, *_key_arguments(statement, keys, heads=heads))
+            rows = await connection.fetch(statement.text, *key_arguments(statement, keys, heads=heads))
             exposures = await read_exposures(connection, {key.account for key in keys}) if is_full else {}
         return _batch(rows, exposures, has_trip=is_full)
 
@@ -129,7 +134,8 @@ def filtered(statement: Select[Any], wanted: PositionFilter) -> Select[Any]:
     return statement.where(*conditions)
 
 
-def _key_arguments(statement: Compiled, keys: Sequence[PositionKey], *, heads: Collection[Account]) -> list[Any]:
+def key_arguments(statement: Compiled, keys: Sequence[PositionKey], *, heads: Collection[Account]) -> list[Any]:
+    """What a statement on `wanted_positions` takes."""
     columns = zip(*keys, strict=True)
     names, books, traded, legs = (list(column) for column in columns)
     return statement.arguments(
