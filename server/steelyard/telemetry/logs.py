@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from collections.abc import Mapping
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, Protocol, TextIO, cast
 
 import structlog
 
 from steelyard.telemetry.redaction import Redaction
 
+_encode = json.JSONEncoder(default=str).encode
 LIBRARY_TEXT_MAX = 1_000
 """Characters of what a library logs."""
 TOLD_BY_US = ("aiormq", "aio_pika")
@@ -43,10 +47,11 @@ def json_log(*, level: str = "info", stream: TextIO | None = None, redaction: Re
     """
     hide = redaction or Redaction()
     number = logging.getLevelNamesMapping()[level.upper()]
-    return cast(
+    target = stream or sys.stderr
+    whole = cast(
         Log,
         structlog.wrap_logger(
-            structlog.PrintLogger(stream or sys.stderr),
+            structlog.PrintLogger(target),
             wrapper_class=structlog.make_filtering_bound_logger(number),
             processors=[
                 structlog.contextvars.merge_contextvars,
@@ -63,6 +68,65 @@ def json_log(*, level: str = "info", stream: TextIO | None = None, redaction: Re
             cache_logger_on_first_use=True,
         ),
     )
+    return _Lines(whole, target, level=number, hide=hide)
+
+
+class _Lines:
+    """Writes plain lines by itself, in structlog's form at a third of its cost: each call writes one or two. What
+    carries an exception goes through structlog."""
+
+    def __init__(self, whole: Log, stream: TextIO, *, level: int, hide: Redaction) -> None:
+        self._whole = whole
+        self._stream = stream
+        self._hide = hide
+        self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="at")
+        self._is_debug, self._is_info = level <= logging.DEBUG, level <= logging.INFO
+        self._is_warning, self._is_error = level <= logging.WARNING, level <= logging.ERROR
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """A line for whoever looks closely."""
+        if self._is_debug:
+            self._write("debug", event, fields=fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """A line for every unit of work."""
+        if self._is_info:
+            self._write("info", event, fields=fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Something an operator may have to see to."""
+        if "exc_info" in fields:
+            self._whole.warning(event, **fields)
+        elif self._is_warning:
+            self._write("warning", event, fields=fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """A failure of ours; `exc_info` carries the exception."""
+        if "exc_info" in fields:
+            self._whole.error(event, **fields)
+        elif self._is_error:
+            self._write("error", event, fields=fields)
+
+    def _write(self, level: str, event: str, *, fields: dict[str, Any]) -> None:
+        hide = self._hide
+        hide.fields(None, level, fields)
+        fields["event"], fields["level"] = event, level
+        self._stamp(None, level, fields)
+        self._stream.write(hide.text(json_line(fields)) + "\n")
+        self._stream.flush()
+
+
+def json_line(fields: Mapping[str, Any]) -> str:
+    """A JSON object in one line; what is no text, number or list is told as text."""
+    return "{" + ", ".join([f"{_quoted(name)}: {_value(value)}" for name, value in fields.items()]) + "}"
+
+
+def _value(value: Any) -> str:
+    if value.__class__ is str:
+        return _quoted(value)
+    if value is None:
+        return "null"
+    return repr(value) if value.__class__ is int else _encode(value)
 
 
 class _Forward(logging.Handler):

@@ -1,11 +1,7 @@
-"""The log of positions: one line for every new version, written in one go per commit.
-
-These lines are many where fills are many, so they are rendered by hand: 5 us a line instead of structlog's 30.
-"""
+"""The log of positions: one line for every new version, written in one go per commit."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TextIO
 
-_ENCODE = json.JSONEncoder(separators=(", ", ": "), ensure_ascii=True).encode
+from steelyard.telemetry.logs import json_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +64,7 @@ class PositionLog:
         """One line each; `at` is when they were committed."""
         if self._stream is None:
             return
-        stamp = at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        stamp = at.isoformat(timespec="microseconds").replace("+00:00", "Z")
         self._stream.write("".join(_line(change, stamp) for change in changes))
         self._stream.flush()
 
@@ -97,4 +93,4 @@ def _line(change: PositionChange, stamp: str) -> str:
         # Lost to another writer so often, and won at the next try.
         fields["conflict"], fields["resolved"], fields["tries"] = "VERSION_MISMATCH", "RETRIED", change.tries
     fields["level"], fields["at"] = "info", stamp
-    return _ENCODE(fields) + "\n"
+    return json_line(fields) + "\n"

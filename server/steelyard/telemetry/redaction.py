@@ -15,6 +15,7 @@ from urllib.parse import quote
 HIDDEN = "[hidden]"
 SECRET_MIN = 6
 """Shorter values are no secrets worth looking for: they would hide half of every line."""
+NAMES_KNOWN_MAX = 1_000
 _NAMES = frozenset(
     {"password", "secret", "token", "authorization", "cookie", "dsn", "pepper", "credentials", "api_key", "apikey"}
 )
@@ -34,6 +35,7 @@ class Redaction:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         forms = {form for secret in secrets if len(secret) >= SECRET_MIN for form in _forms(secret)}
+        self._known_names: dict[str, bool] = {}
         self._values = sorted(forms, key=len, reverse=True)
 
     def text(self, text: str) -> str:
@@ -50,10 +52,19 @@ class Redaction:
 
     def fields(self, _log: Any, _level: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """A processor of structlog: hides the values of fields that are named like secrets."""
+        known = self._known_names
         for name in fields:
-            if name.replace("-", "_") in _NAMES or name.endswith(("_password", "_secret", "_token", "api_key")):
+            is_secret = known.get(name)
+            if is_secret if is_secret is not None else self._is_secret(name):
                 fields[name] = HIDDEN
         return fields
+
+    def _is_secret(self, name: str) -> bool:
+        plain = name.replace("-", "_")
+        is_secret = plain in _NAMES or plain.endswith(("_password", "_secret", "_token", "api_key"))
+        if len(self._known_names) < NAMES_KNOWN_MAX:
+            self._known_names[name] = is_secret
+        return is_secret
 
     def line(self, _log: Any, _level: str, line: Any) -> str:
         """A processor of structlog that stands after the renderer."""
