@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -9,10 +10,13 @@ import pytest
 
 from steelyard.accounting.errors import NotYetVisible, StoreUnavailable
 from steelyard.accounting.keys import Account
+from steelyard.accounting.performance import Basis
+from steelyard.accounting.trading_calendar import Calendar
 from steelyard.cache.redis_cache import RedisCache
 from steelyard.operations.cached_reads import CachedPortfolio
 from steelyard.operations.caching import NoCache
 from steelyard.operations.newest_heads import NewestHeads
+from steelyard.operations.performance_ranges import CurvePoints, Grouping, RangeQuestion, TripScope
 from steelyard.operations.read_performance import PerformanceFilter
 from steelyard.operations.read_portfolio import ReadPortfolio
 from steelyard.operations.reading import Freshness, Reading, ServedFrom
@@ -164,6 +168,32 @@ async def test_a_day_and_a_week_are_kept_by_what_they_resolve_to(desk: Desk) -> 
         week = await desk.performance.weekly(PerformanceFilter(accounts=[DESK], day=day))
         assert week.value.currencies["USDT"].total == 1
     assert desk.performance.figures[1].from_memory == 2
+
+
+async def test_a_range_is_kept_by_all_that_was_asked_of_it(desk: Desk) -> None:
+    await desk.buy("1")
+    await desk.buy("-1", price="130")
+    days = (date(2026, 3, 2), date(2026, 3, 9))
+    asked = RangeQuestion(scope=TripScope(accounts=[DESK]), days=days, grouping=Grouping.HOUR, curve=CurvePoints.TRIP)
+    first = await desk.performance.over(asked)
+    again = await desk.performance.over(asked)
+    assert (first.seen.served_from, again.seen.served_from) == (ServedFrom.STORE, ServedFrom.CACHE)
+    assert again.value == first.value
+    assert [group.name for group in first.value.groups] == ["08"]
+    by_gross = replace(asked, scope=replace(asked.scope, basis=Basis.GROSS))
+    tokyo = replace(asked, day_rule=Calendar("Asia/Tokyo"))
+    for other in (by_gross, tokyo, replace(asked, grouping=None), replace(asked, curve=None)):
+        assert (await desk.performance.over(other)).seen.served_from is ServedFrom.STORE
+    await desk.buy("1")
+    assert (await desk.performance.over(asked)).seen.served_from is ServedFrom.STORE
+
+
+async def test_net_and_gross_are_kept_apart(desk: Desk) -> None:
+    await desk.buy("1")
+    wanted = PerformanceFilter(accounts=[DESK])
+    for question in (desk.performance.daily, desk.performance.weekly):
+        for meant in (wanted, replace(wanted, basis=Basis.GROSS)):
+            assert (await question(meant)).seen.served_from is ServedFrom.STORE
 
 
 async def test_tomorrow_is_another_day(desk: Desk) -> None:

@@ -33,8 +33,29 @@ DAYS_DEFAULT = 30
 """Trading days up to today that are grouped unless a range is said."""
 _DAY = timedelta(days=1)
 
-DayOption = datetime | None
 _DAYS = ["%Y-%m-%d"]
+DayOption = Annotated[datetime | None, typer.Option("--day", formats=_DAYS, help="The trading day; today without it.")]
+FirstOption = Annotated[datetime | None, typer.Option("--from", formats=_DAYS, help="The first day of a range.")]
+LastOption = Annotated[datetime | None, typer.Option("--to", formats=_DAYS, help="Its last day; today without it.")]
+WeekOption = Annotated[bool, typer.Option("--week", help="The week of that day, Monday to Monday.")]
+ByOption = Annotated[
+    str,
+    typer.Option(
+        "--by",
+        help="Grouped by day, week, month, weekday, hour, instrument, book, direction or label=NAME; "
+        f"of the last {DAYS_DEFAULT} days unless a day, a week or a range is said.",
+    ),
+]
+LabelOption = Annotated[list[str] | None, typer.Option("--label", help="Only positions with this, name=value.")]
+GrossOption = Annotated[bool, typer.Option("--gross", help="Won and lost by price alone, without fees.")]
+CurveOption = Annotated[bool, typer.Option("--curve", help="The running sum of results, trip by trip.")]
+ZoneOption = Annotated[str, typer.Option("--zone", help="IANA zone whose days count.")]
+SessionOption = Annotated[str, typer.Option("--session", help="Days end at this local time, HH:MM.")]
+InstrumentsOption = Annotated[
+    list[str] | None, typer.Option("--instrument", "-i", help="Only this instrument; may be repeated.")
+]
+BooksOption = Annotated[list[str] | None, typer.Option("--book", "-b", help="Only this book; may be repeated.")]
+WatchOption = Annotated[bool, typer.Option("--watch", help="Again whenever they change, until Ctrl-C.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,28 +89,19 @@ class Wishes:
 
 def perf(
     account: AccountsOption = None,
-    day: Annotated[DayOption, typer.Option("--day", formats=_DAYS, help="The trading day; today without it.")] = None,
-    week: Annotated[bool, typer.Option("--week", help="The week of that day, Monday to Monday.")] = False,
-    first: Annotated[DayOption, typer.Option("--from", formats=_DAYS, help="The first day of a range.")] = None,
-    last: Annotated[DayOption, typer.Option("--to", formats=_DAYS, help="Its last day; today without it.")] = None,
-    by: Annotated[
-        str,
-        typer.Option(
-            "--by",
-            help="Grouped by day, week, month, weekday, hour, instrument, book, direction or label=NAME; "
-            f"of the last {DAYS_DEFAULT} days unless a day, a week or a range is said.",
-        ),
-    ] = "",
-    label: Annotated[list[str] | None, typer.Option("--label", help="Only positions with this, name=value.")] = None,
-    gross: Annotated[bool, typer.Option("--gross", help="Won and lost by price alone, without fees.")] = False,
-    curve: Annotated[bool, typer.Option("--curve", help="The running sum of results, trip by trip.")] = False,
-    zone: Annotated[str, typer.Option("--zone", help="IANA zone whose days count.")] = "",
-    session: Annotated[str, typer.Option("--session", help="Days end at this local time, HH:MM.")] = "",
-    instrument: Annotated[
-        list[str] | None, typer.Option("--instrument", "-i", help="Only this instrument; may be repeated.")
-    ] = None,
-    book: Annotated[list[str] | None, typer.Option("--book", "-b", help="Only this book; may be repeated.")] = None,
-    is_watching: Annotated[bool, typer.Option("--watch", help="Again whenever they change, until Ctrl-C.")] = False,
+    day: DayOption = None,
+    week: WeekOption = False,
+    first: FirstOption = None,
+    last: LastOption = None,
+    by: ByOption = "",
+    label: LabelOption = None,
+    gross: GrossOption = False,
+    curve: CurveOption = False,
+    zone: ZoneOption = "",
+    session: SessionOption = "",
+    instrument: InstrumentsOption = None,
+    book: BooksOption = None,
+    is_watching: WatchOption = False,
     server: ServerOption = SERVER_DEFAULT,
     as_json: JsonOption = False,
 ) -> None:
@@ -111,6 +123,10 @@ def perf(
         curve=EquityCurvePoints.PER_TRIP if curve else None,
     )
     _check(wishes, is_watching=is_watching)
+    _answer(server, wishes, by=by, is_watching=is_watching, as_json=as_json)
+
+
+def _answer(server: str, wishes: Wishes, *, by: str, is_watching: bool, as_json: bool) -> None:
     if is_watching:
         ask(server, lambda steelyard: _watch(steelyard, wishes, as_json=as_json))
     elif wishes.is_range:

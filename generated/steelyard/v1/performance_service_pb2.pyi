@@ -328,26 +328,30 @@ class GetPerformanceRequest(_message.Message):
     grouping: _performance_pb2.PerformanceGrouping.ValueType
     """What round trips are grouped by. Default: nothing."""
     label_name: _builtins.str
-    """The name of the label to group by; only with PERFORMANCE_GROUPING_LABEL, where it is required."""
+    """The name of the label to group by; required with PERFORMANCE_GROUPING_LABEL. Default (empty): none, as with any
+    other grouping.
+    """
     basis: _performance_pb2.PerformanceBasis.ValueType
     """By which result a round trip has won or lost. Default: net."""
     equity_curve: _performance_pb2.EquityCurvePoints.ValueType
     """The points of the equity curve. Default: no curve."""
     @_builtins.property
     def day_from(self) -> _date_pb2.Date:
-        """The first trading day of the range; with `day_before`, instead of `closed_from` and `closed_before`."""
+        """The first trading day of the range. Default: unset, and so is `day_before`; then `closed_from` and `closed_before`
+        are required, which exclude days.
+        """
 
     @_builtins.property
     def day_before(self) -> _date_pb2.Date:
-        """The first trading day after it."""
+        """The first trading day after it. Default: unset, as `day_from`."""
 
     @_builtins.property
     def closed_from(self) -> _timestamp_pb2.Timestamp:
-        """Only round trips that closed at or after this; with `closed_before`, instead of days."""
+        """Only round trips that closed at or after this. Default: unset, and so is `closed_before`; then days are required."""
 
     @_builtins.property
     def closed_before(self) -> _timestamp_pb2.Timestamp:
-        """Only round trips that closed before this."""
+        """Only round trips that closed before this. Default: unset, as `closed_from`."""
 
     @_builtins.property
     def day_rule(self) -> _admin_pb2.DayRule:
