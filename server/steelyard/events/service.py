@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from steelyard.events.consumer import Consumer
 from steelyard.events.handlers import ExecutionHandler, Handler, OrderEventHandler, ReportHandler
@@ -100,18 +101,9 @@ class EventsService:
             for name, handler in _handlers(settings, ledger=ledger, clock=clock, jitter=jitter).items()
         ]
         self._supervisors = [Supervisor(consumer.queue, consumer.work, log=log) for consumer in self._consumers]
-        self._relay: Relay | None = None
-        if outbox is not None:
-            self._relay = Relay(
-                outbox,
-                portfolios,
-                url=settings.url,
-                topology=names,
-                clock=clock,
-                log=log,
-                counts=self.counts[RELAY],
-                tracer=tracer,
-            )
+        relaying = partial(Relay, url=settings.url, topology=names, clock=clock, log=log, tracer=tracer)
+        self._relay = None if outbox is None else relaying(outbox, portfolios, counts=self.counts[RELAY])
+        if self._relay is not None:
             self._supervisors.append(Supervisor(RELAY, self._relay.work, log=log))
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
