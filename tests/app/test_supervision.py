@@ -64,7 +64,7 @@ async def test_what_a_task_raised_is_raised_and_logged() -> None:
 
 async def test_a_task_that_was_never_started_is_one_that_has_ended() -> None:
     with pytest.raises(PartEnded):
-        await until_one_ends([None], log=LogLines())  # type: ignore[arg-type]
+        await until_one_ends([None], log=LogLines())
 
 
 async def test_a_writer_that_dies_leaves_nobody_waiting() -> None:

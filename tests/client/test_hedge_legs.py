@@ -50,6 +50,11 @@ NET = PositionKey("plain", MNQ)
 LATER = START + timedelta(hours=1)
 
 
+def values(*each: object) -> list[object]:
+    """Values side by side, so that decimals may be compared with whole numbers."""
+    return list(each)
+
+
 def leg_fill(number: int, leg: Leg, side: Side, quantity: str, price: str) -> Fill:
     return make_fill(number, side, quantity, price, account="hedge", leg=leg)
 
@@ -69,7 +74,7 @@ async def legs(desk: Steelyard) -> Steelyard:
     first = await desk.record_fill(FILLS[0], return_position=True)
     assert first.receipt.key == LONG
     assert first.position is not None
-    assert (first.position.leg, first.position.mode) == (Leg.LONG, PositionMode.HEDGE)
+    assert values(first.position.leg, first.position.mode) == [Leg.LONG, PositionMode.HEDGE]
     outcome = await desk.batch_record_fills(FILLS[1:3])
     assert [result.key for result in outcome.results if isinstance(result, FillReceipt)] == [SHORT, LONG]
 
@@ -94,9 +99,9 @@ async def test_each_leg_is_a_position_of_its_own(legs: Steelyard) -> None:
     long = await legs.get_position("hedge", MNQ, leg=Leg.LONG)
     short = await legs.get_position("hedge", MNQ, leg=Leg.SHORT)
     net = await legs.get_position("plain", MNQ)
-    assert (long.quantity, long.average_price, long.gross_realized_pnl) == (2, 25_000, 20)
-    assert (short.quantity, short.average_price, short.gross_realized_pnl) == (-3, 25_020, 40)
-    assert (net.quantity, net.mode) == (1, PositionMode.ONE_WAY)
+    assert values(long.quantity, long.average_price, long.gross_realized_pnl) == [2, 25_000, 20]
+    assert values(short.quantity, short.average_price, short.gross_realized_pnl) == [-3, 25_020, 40]
+    assert values(net.quantity, net.mode) == [1, PositionMode.ONE_WAY]
     assert [each.mode for each in (long, short)] == [PositionMode.HEDGE] * 2
     assert [each.side for each in (long, short)] == [PositionSide.LONG, PositionSide.SHORT]
     assert [each.version for each in (long, short, net)] == [2, 2, 1]
@@ -124,9 +129,9 @@ async def test_lists_hold_legs_and_one_way_positions_side_by_side(legs: Steelyar
 
 async def test_lots_trips_and_versions_are_told_by_leg(legs: Steelyard) -> None:
     lots = {leg: [lot async for lot in legs.list_lots("hedge", MNQ, leg=leg)] for leg in (Leg.LONG, Leg.SHORT)}
-    assert {leg: [(lot.fill_id, abs(lot.quantity)) for lot in of] for leg, of in lots.items()} == {
-        Leg.LONG: [("f0001", 2)],
-        Leg.SHORT: [("f0002", 3)],
+    assert {leg: [values(lot.fill_id, abs(lot.quantity)) for lot in of] for leg, of in lots.items()} == {
+        Leg.LONG: [["f0001", 2]],
+        Leg.SHORT: [["f0002", 3]],
     }
     trips = {trip.key.leg: trip async for trip in legs.list_round_trips("hedge")}
     assert {leg: (trip.direction, trip.state) for leg, trip in trips.items()} == {
@@ -148,16 +153,16 @@ async def test_sums_count_each_leg_for_itself(legs: Steelyard) -> None:
     await legs.report_marks([Mark(instrument=MNQ, price=Decimal(25_030), at=now(), source="test")])
     portfolio = await legs.get_portfolio(["hedge"], include_positions=True)
     (usd,) = portfolio.currencies
-    assert (usd.gross_exposure, usd.net_exposure) == (5 * 50_060, -50_060)
-    assert (usd.open_count, usd.long_count, usd.short_count) == (2, 1, 1)
-    assert (usd.gross_realized_pnl, usd.unrealized_pnl) == (60, 120 - 60)
+    assert values(usd.gross_exposure, usd.net_exposure) == [5 * 50_060, -50_060]
+    assert values(usd.open_count, usd.long_count, usd.short_count) == [2, 1, 1]
+    assert values(usd.gross_realized_pnl, usd.unrealized_pnl) == [60, 120 - 60]
     assert {each.leg for each in portfolio.positions} == {Leg.LONG, Leg.SHORT}
     (exposure,) = await legs.get_exposure(["hedge", "plain"])
-    assert (exposure.gross_exposure, exposure.net_exposure) == (6 * 50_060, 0)
+    assert values(exposure.gross_exposure, exposure.net_exposure) == [6 * 50_060, 0]
     (group,) = exposure.by_instrument
-    assert (group.quantity, group.open_count) == (0, 3)
+    assert values(group.quantity, group.open_count) == [0, 3]
     (pnl,) = await legs.get_pnl(["hedge", "plain"])
-    assert (pnl.gross_realized_pnl, pnl.unrealized_pnl) == (60, 120)
+    assert values(pnl.gross_realized_pnl, pnl.unrealized_pnl) == [60, 120]
 
 
 async def test_an_order_is_checked_against_its_leg(legs: Steelyard) -> None:
@@ -166,12 +171,12 @@ async def test_an_order_is_checked_against_its_leg(legs: Steelyard) -> None:
         account="hedge", instrument=MNQ, side=Side.SELL, quantity=Decimal(2), price=Decimal(25_030), leg=Leg.LONG
     )
     check = await legs.check_order(closing)
-    assert (check.outcome.quantity_before, check.outcome.quantity_after) == (2, 0)
-    assert (check.outcome.gross_realized_pnl, check.position_version) == (120, 2)
+    assert values(check.outcome.quantity_before, check.outcome.quantity_after) == [2, 0]
+    assert values(check.outcome.gross_realized_pnl, check.position_version) == [120, 2]
     assert check.filled.gross_exposure == 3 * 50_060
     too_much = replace(closing, side=Side.BUY, leg=Leg.SHORT, quantity=Decimal(5))
     outcome = (await legs.check_order(too_much)).outcome
-    assert (outcome.quantity_before, outcome.quantity_after, outcome.unmatched_quantity) == (-3, 0, 2)
+    assert values(outcome.quantity_before, outcome.quantity_after, outcome.unmatched_quantity) == [-3, 0, 2]
 
 
 async def test_an_excess_is_kept_apart_and_refused_only_on_demand(legs: Steelyard) -> None:
@@ -180,7 +185,7 @@ async def test_an_excess_is_kept_apart_and_refused_only_on_demand(legs: Steelyar
         await legs.record_fill(excess, reject_overrun=True)
     await legs.record_fill(excess)
     long = await legs.get_position("hedge", MNQ, leg=Leg.LONG)
-    assert (long.quantity, long.unmatched_quantity) == (0, 7)
+    assert values(long.quantity, long.unmatched_quantity) == [0, 7]
     assert (await held(legs))[SHORT] == -3
 
 
@@ -203,14 +208,14 @@ async def test_adjustments_notes_and_reports_reach_one_leg_alone(legs: Steelyard
         average_price=Decimal(25_010),
     )
     receipt = await legs.record_adjustment(set_short, return_position=True)
-    assert (receipt.key, receipt.version) == (SHORT, 3)
+    assert values(receipt.key, receipt.version) == [SHORT, 3]
     assert await held(legs) == {LONG: 2, SHORT: -5, NET: 1}
     await legs.update_position(LONG, labels={"desk": "a"})
     assert [each.leg async for each in legs.list_positions(labels=["desk=a"])] == [Leg.LONG]
     for quantity, differs in (("-5", False), ("-4", True)):
         at = LATER + timedelta(seconds=1)
         said = await legs.report_venue_position(VenueReport(key=SHORT, quantity=Decimal(quantity), reported_at=at))
-        assert (said.outcome, said.size_differs) == (VenueReportOutcome.UNCHANGED, differs)
+        assert values(said.outcome, said.size_differs) == [VenueReportOutcome.UNCHANGED, differs]
     short = await legs.get_position("hedge", MNQ, leg=Leg.SHORT)
     assert short.venue is not None
     assert short.venue.quantity == -4
@@ -222,7 +227,7 @@ async def test_a_watch_tells_each_leg(legs: Steelyard) -> None:
         assert {(await anext(changes)).position.leg for _ in range(2)} == {Leg.LONG, Leg.SHORT}
         await legs.record_fill(leg_fill(6, Leg.SHORT, Side.BUY, "1", "25000"))
         change = await anext(changes)
-    assert (change.position.leg, change.position.quantity, change.position.version) == (Leg.SHORT, -2, 3)
+    assert values(change.position.leg, change.position.quantity, change.position.version) == [Leg.SHORT, -2, 3]
 
 
 async def test_a_build_makes_the_same_legs_anew(legs: Steelyard, database_url: str) -> None:

@@ -54,7 +54,7 @@ def assert_agrees(state: FinalState, opinion: Books) -> None:
     assert state.positions.keys() == opinion.keys()
     for key, theirs in opinion.items():
         _compare_position(state.positions[key], theirs)
-        found = [(lot.fill_id, abs(lot.quantity), lot.price) for lot in state.lots[key]]
+        found = [(lot.fill_id, Fraction(abs(lot.quantity)), Fraction(lot.price)) for lot in state.lots[key]]
         assert found == [(lot.entry_id, abs(lot.quantity), lot.price) for lot in theirs.lots["FIFO"]]
     named = {str(keys.trip_id(_ours(key), trip.first_entry_id)) for key, of in opinion.items() for trip in of.trips}
     assert state.trips.keys() == named
@@ -109,7 +109,7 @@ def _compare_trip(detail: RoundTripDetail, of_key: OraclePosition) -> None:
     assert _is(ours.gross_realized_pnl_lots, theirs.gross_pnl["FIFO"])
     assert microseconds(ours.opened_at) == theirs.opened_at
     assert (None if ours.closed_at is None else microseconds(ours.closed_at)) == theirs.closed_at
-    pairs = [(pair.entry_fill_id, pair.exit_fill_id, pair.quantity) for pair in detail.execution_pairs]
+    pairs = [(pair.entry_fill_id, pair.exit_fill_id, Fraction(pair.quantity)) for pair in detail.execution_pairs]
     assert sorted(pairs) == sorted((pair.entry_id, pair.exit_id, pair.quantity) for pair in theirs.pairs["FIFO"])
     if not of_key.unmatched_quantity:
         # What an excess on a leg costs stands with the trip it exceeds; the oracle keeps it apart.

@@ -38,7 +38,7 @@ def servers(service: Serving) -> dict[int, psutil.Process]:
 
 def _words(process: psutil.Process) -> list[str]:
     try:
-        return process.cmdline()
+        return list(process.cmdline())
     except (psutil.ZombieProcess, psutil.NoSuchProcess):
         return []
 

@@ -145,8 +145,9 @@ async def restarts(folder: Path, url: str, *, count: int, record: Record) -> Non
         port = service.address.rsplit(":", 1)[1]
         watchers = [Watcher(service.address, mode) for mode in WatchMode]
         load = Load(service.address, pause_s=0.02, is_patient=True)
-        for each in (*watchers, load):
-            each.start()
+        for watcher in watchers:
+            watcher.start()
+        load.start()
         for number in range(1, count + 1):
             await asyncio.sleep(0.5)
             load.check()
