@@ -21,6 +21,7 @@ from steelyard.storage.heads import HeadReads
 from steelyard.storage.outbox_reads import PostgresOutbox
 from steelyard.storage.portfolio_reads import PortfolioReads
 from steelyard.telemetry.logs import silent_log
+from steelyard.telemetry.store import StoreTelemetry
 from tests.events.feeds import NOW
 from tests.events.worked import REPORTS
 
@@ -29,9 +30,11 @@ NAMES = Topology()
 
 
 @asynccontextmanager
-async def running(database_url: str, amqp_url: str, *, is_publishing: bool = True) -> AsyncIterator[EventsService]:
+async def running(
+    database_url: str, amqp_url: str, *, is_publishing: bool = True, telemetry: StoreTelemetry | None = None
+) -> AsyncIterator[EventsService]:
     """The service, from start to stop."""
-    database = Database(database_url)
+    database = Database(database_url, telemetry=telemetry)
     portfolios = ReadPortfolio(PortfolioReads(database), Reading(HeadReads(database), lambda: NOW), clock=lambda: NOW)
     service = EventsService(
         EventsSettings(amqp_url),
@@ -41,6 +44,7 @@ async def running(database_url: str, amqp_url: str, *, is_publishing: bool = Tru
         log=silent_log(),
         outbox=PostgresOutbox(database) if is_publishing else None,
         portfolios=portfolios,
+        tracer=database.telemetry.tracer,
     )
     service.start()
     try:
@@ -82,10 +86,13 @@ class Peer:
             await channel.declare_queue(REPORTS, durable=True)
             yield cls(channel)
 
-    async def send(self, queue: str, *bodies: bytes, sent_at: datetime | None = None) -> None:
+    async def send(
+        self, queue: str, *bodies: bytes, sent_at: datetime | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         """Puts messages into a queue, in order."""
         for body in bodies:
-            message = aio_pika.Message(body, timestamp=sent_at, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+            persistent = aio_pika.DeliveryMode.PERSISTENT
+            message = aio_pika.Message(body, headers={**(headers or {})}, timestamp=sent_at, delivery_mode=persistent)
             await self._channel.default_exchange.publish(message, queue)
 
     async def received(self, queue: str) -> list[AbstractIncomingMessage]:

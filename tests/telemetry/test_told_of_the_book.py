@@ -194,6 +194,7 @@ def test_an_origin_goes_through_rows_and_jobs_as_text() -> None:
     parent = f"00-{'a' * 32}-{'b' * 16}-01"
     assert Origin.of_text(Origin("a" * 32, parent).text) == Origin("a" * 32, parent)
     assert Origin.of_text(Origin("of-a-caller").text) == Origin("of-a-caller")
+    assert Origin.of_text(Origin("a/caller's", parent).text) == Origin("a/caller's", parent)
     assert Origin.of_text(None) == Origin.of_text("") == Origin()
     assert origin_of(key_of().account, "f1") == Origin()
     assert tries.get() == 0

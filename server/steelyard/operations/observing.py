@@ -27,15 +27,19 @@ class Origin:
 
     @property
     def text(self) -> str:
-        """Both in one word, for rows and jobs: the traceparent where there is one, else the trace id."""
-        return self.traceparent or self.trace_id
+        """Both in one word, for rows and jobs."""
+        if not self.traceparent or self.trace_id in ("", self.traceparent.split("-")[1]):
+            return self.traceparent or self.trace_id
+        return f"{self.traceparent}/{self.trace_id}"
 
     @classmethod
     def of_text(cls, text: str | None) -> Origin:
         """The origin that `text` was made of; None and the empty text: nobody."""
-        parts = (text or "").split("-")
-        is_traceparent = len(parts) == TRACEPARENT_PARTS and len(parts[1]) == TRACE_ID_LENGTH
-        return cls(parts[1], text or "") if is_traceparent else cls(text or "")
+        parent, _, named = (text or "").partition("/")
+        parts = parent.split("-")
+        if len(parts) == TRACEPARENT_PARTS and len(parts[1]) == TRACE_ID_LENGTH:
+            return cls(named or parts[1], parent)
+        return cls(text or "")
 
 
 NOBODY = Origin()

@@ -68,7 +68,7 @@ class OutboxRows:
         place = (len(self._rows), partition_of(key), topic)
         told = None if body is None else dumps(dict(body))
         whose = origin_of(key.account, cause_id)
-        trace = whose.traceparent or self._trace_id or whose.trace_id or None
+        trace = whose.text if whose.traceparent else self._trace_id or whose.trace_id or None
         self._rows.append((key.account, *place, *key[1:], version, told, trace))
 
     def add_change(self, change: KeyChange, *, before: FoldState) -> None:
