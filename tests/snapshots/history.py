@@ -96,17 +96,18 @@ class History:
 
     async def record(self) -> None:
         """Some fills, mostly late."""
-        await self._record([self.new_fill() for _ in range(self.chance.randint(1, 6))])
+        await self.record_these([self.new_fill() for _ in range(self.chance.randint(1, 6))])
 
     async def record_one_after_all(self) -> None:
         """A fill in order."""
-        await self._record([self.new_fill(at=START + SPAN + timedelta(seconds=self._count))])
+        await self.record_these([self.new_fill(at=START + SPAN + timedelta(seconds=self._count))])
 
     async def pend(self) -> None:
         """Fills that wait for a build."""
-        await self._record([self.new_fill() for _ in range(2)], WriteOptions(is_auto_update=False))
+        await self.record_these([self.new_fill() for _ in range(2)], WriteOptions(is_auto_update=False))
 
-    async def _record(self, fills: list[Fill], options: WriteOptions | None = None) -> None:
+    async def record_these(self, fills: list[Fill], options: WriteOptions | None = None) -> None:
+        """Fills nobody knows, in one batch."""
         result = await self.desk.fills.record_batch(fills, options=options or WriteOptions())
         assert all(isinstance(item, FillReceipt) for item in result.items), result.items
         at = await self._committed()

@@ -1,11 +1,15 @@
 """What a position was at a time, by what was known at a time, is what the oracle says of the entries of then."""
 
 import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
+from steelyard.accounting.entries import Side
 from tests.builds.desk import Desk
-from tests.snapshots.history import History
+from tests.snapshots.history import KEYS, START, History
 
 
 async def _lived(desk: Desk, *, seed: int, acts: int, questions: int) -> None:
@@ -32,3 +36,40 @@ async def test_at_any_two_times_the_answer_is_the_oracles(desk: Desk, seed: int)
 @pytest.mark.parametrize("seed", range(10, 40))
 async def test_at_any_two_times_of_longer_histories_the_answer_is_the_oracles(desk: Desk, seed: int) -> None:
     await _lived(desk, seed=seed, acts=150, questions=300)
+
+
+TRIPS = 200
+
+
+@pytest.fixture
+async def traded(desk: Desk) -> AsyncIterator[History]:
+    """A key that was bought and sold every hour, recorded in order, a day at a time."""
+    history = History(desk, random.Random(1))
+    await history.begin()
+    for day in range(0, TRIPS, 24):
+        fills = []
+        for hour in range(day, min(TRIPS, day + 24)):
+            bought = replace(history.new_fill(key=KEYS[0], at=START + timedelta(hours=hour)), side=Side.BUY)
+            sold = history.new_fill(key=KEYS[0], at=START + timedelta(hours=hour, minutes=30))
+            fills += [bought, replace(sold, side=Side.SELL, quantity=bought.quantity)]
+        await history.record_these(fills)
+    yield history
+    await history.close()
+
+
+async def test_a_fold_begins_at_the_newest_start_before_the_time(traded: History) -> None:
+    for hour in (0, 1, 77, 150, TRIPS - 1):
+        assert await traded.check(as_of=START + timedelta(hours=hour, minutes=10), known_at=None) == 1
+        assert await traded.check(as_of=START + timedelta(hours=hour, minutes=40), known_at=None) <= 2
+
+
+async def test_what_was_believed_begins_there_too_where_nothing_before_has_changed(traded: History) -> None:
+    moments = list(traded.moments)
+    for moment in moments[3:]:
+        assert await traded.check(as_of=START + timedelta(hours=40, minutes=10), known_at=moment) == 1
+        assert await traded.check(as_of=None, known_at=moment) <= 3
+    await traded.record_these([replace(traded.new_fill(key=KEYS[0]), executed_at=START + timedelta(hours=100))])
+    before_it, after_it = START + timedelta(hours=90, minutes=10), START + timedelta(hours=110, minutes=10)
+    assert await traded.check(as_of=before_it, known_at=moments[-1]) == 1
+    assert await traded.check(as_of=after_it, known_at=None) <= 30
+    assert await traded.check(as_of=after_it, known_at=moments[-1]) <= 30
