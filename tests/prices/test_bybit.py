@@ -10,7 +10,8 @@ import pytest
 from steelyard.accounting.keys import InstrumentName
 from steelyard.accounting.marks import Mark
 from steelyard.operations.refresh_marks import PriceFailure, PriceFailureReason
-from steelyard.prices.bybit import BANNED_S, RETRY_AFTER_S, TIMEOUT_S, BybitTickers
+from steelyard.prices.bybit import BybitTickers
+from steelyard.prices.bybit_calls import BANNED_S, RETRY_AFTER_S, TIMEOUT_S
 from steelyard.prices.sources import SOURCES, PriceSourceSettings, price_source
 from tests.prices.bybit_server import (
     TIME_MS,

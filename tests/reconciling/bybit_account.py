@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from steelyard.prices.bybit import EPOCH
+from steelyard.prices.bybit_calls import EPOCH
 from tests.prices.bybit_server import Answer, envelope, refuse
 
 API_KEY, SECRET = "key-1", "s3cret"

@@ -20,7 +20,7 @@ from steelyard.operations.reconcile import Reconcile
 from steelyard.operations.reconciling import RECONCILE_TASK
 from steelyard.operations.sampling import SampleStore, Sampling
 from steelyard.operations.venue_positions import NoVenue
-from steelyard.prices.bybit import BYBIT_URL
+from steelyard.prices.bybit_calls import BYBIT_URL
 from steelyard.prices.bybit_positions import BybitKey, BybitPositions
 from steelyard.rpc.page_tokens import PageTokens
 from steelyard.rpc.reconciliation_servicer import ReconciliationServicer

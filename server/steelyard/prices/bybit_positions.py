@@ -7,43 +7,33 @@ position info, authentication, rate limit rules, error codes.)
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
-import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
-
-import aiohttp
-from yarl import URL
 
 from steelyard.accounting.instruments import Instrument, InstrumentKind
 from steelyard.accounting.keys import Account, InstrumentName, Leg
 from steelyard.accounting.units import parse_decimal
 from steelyard.operations.venue_positions import VenueFailure, VenueFailureReason, VenuePosition, VenuePositions
-from steelyard.prices.bybit import (
+from steelyard.prices.bybit import LINEAR_SYMBOLS
+from steelyard.prices.bybit_calls import (
     BANNED_S,
-    BANS,
     BYBIT_URL,
     EPOCH,
-    GARBLED,
-    LINEAR_SYMBOLS,
-    PASSING,
-    PAUSE_WAITED_FOR_S,
     RETRY_AFTER_S,
-    TEXT_MAX,
     TIMEOUT_S,
-    TOO_MANY_VISITS,
-    body_of,
-    seconds,
-    told,
-    until_reset,
+    BybitCalls,
+    Call,
+    Refusal,
+    Trouble,
 )
 
 PATH = "/v5/position/list"
@@ -51,8 +41,6 @@ PAGE = 200
 PAGES_MAX = 100
 """Pages of one answer: more positions than any account has."""
 RECV_WINDOW_MS = 5_000
-CLOCK_OFF = 10002
-"""Our clock and theirs are further apart than the window: signed anew it may pass."""
 LEGS = {0: Leg.NET, 1: Leg.LONG, 2: Leg.SHORT}
 """By positionIdx."""
 SIDES = {"Buy": 1, "Sell": -1, "": 0, "None": 0}
@@ -83,13 +71,7 @@ class _Page:
     cursor: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """Why a call brought no page, and whether another may."""
-
-    failure: VenueFailure
-    is_passing: bool = False
-    pause_s: float = 0.0
+_REASONS = {Trouble(reason.value): reason for reason in VenueFailureReason}
 
 
 class BybitPositions:
@@ -113,15 +95,15 @@ class BybitPositions:
         self.account: Account | None = account
         self._key = key
         self._clock = clock
-        self._url = url.rstrip("/") + PATH
         self._settle_coins = tuple(settle_coins)
         self._symbols = symbols
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._retry_after_s = tuple(retry_after_s)
-        self._banned_s = banned_s
-        self._now_s = now_s
-        self._paused_until_s = 0.0
-        self._session: aiohttp.ClientSession | None = None
+        self._calls = BybitCalls(
+            url.rstrip("/") + PATH,
+            timeout_s=timeout_s,
+            retry_after_s=retry_after_s,
+            banned_s=banned_s,
+            now_s=now_s,
+        )
 
     def covers(self, instrument: Instrument) -> bool:
         """Whether it is a linear perpetual that settles in one of the coins asked for."""
@@ -146,8 +128,7 @@ class BybitPositions:
 
     async def close(self) -> None:
         """Gives up connections."""
-        if self._session is not None:
-            await self._session.close()
+        await self._calls.close()
 
     async def _pages(self, scope: Mapping[str, str]) -> list[_Page] | VenueFailure:
         pages: list[_Page] = []
@@ -164,73 +145,14 @@ class BybitPositions:
         return VenueFailure(VenueFailureReason.GARBLED, f"more than {PAGES_MAX} pages")
 
     async def _page(self, query: str) -> _Page | VenueFailure:
-        for retry_after_s in (*self._retry_after_s, None):
-            pause_s = self._paused_until_s - self._now_s()
-            if pause_s > PAUSE_WAITED_FOR_S:
-                return VenueFailure(VenueFailureReason.RATE_LIMITED, f"asks for a pause of {pause_s:.0f} s")
-            if pause_s > 0:
-                await asyncio.sleep(pause_s)
-            answer = await self._ask(query)
-            if isinstance(answer, _Page):
-                return answer
-            self._paused_until_s = max(self._paused_until_s, self._now_s() + answer.pause_s)
-            if retry_after_s is None or not answer.is_passing:
-                return answer.failure
-            await asyncio.sleep(retry_after_s)
-        raise AssertionError("the last attempt returns")
+        answer = await self._calls.answer(partial(self._signed, query), _page_of)
+        if isinstance(answer, Refusal):
+            return VenueFailure(_REASONS.get(answer.trouble, VenueFailureReason.REFUSED), answer.text)
+        return answer
 
-    async def _ask(self, query: str) -> _Page | _Refusal:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                timeout=self._timeout, headers={"User-Agent": "steelyard"}, cookie_jar=aiohttp.DummyCookieJar()
-            )
+    def _signed(self, query: str) -> Call:
         at_ms = (self._clock() - EPOCH) // timedelta(milliseconds=1)
-        # Encoded already: what is sent must be, byte for byte, what was signed.
-        url = URL(f"{self._url}?{query}", encoded=True)
-        headers = self._key.headers(query, at_ms=at_ms)
-        try:
-            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
-                body = await body_of(response)
-                return self._read(response.status, headers=response.headers, body=body)
-        except TimeoutError:
-            return _Refusal(VenueFailure(VenueFailureReason.TIMEOUT, "no answer in time"), is_passing=True)
-        except (aiohttp.ClientError, OSError) as error:
-            text = f"{type(error).__name__}: {error}"[:TEXT_MAX]
-            return _Refusal(VenueFailure(VenueFailureReason.UNREACHABLE, text), is_passing=True)
-
-    def _read(self, status: int, *, headers: Mapping[str, str], body: bytes | None) -> _Page | _Refusal:
-        if status != 200:
-            return self._refused_by_status(status, headers)
-        try:
-            answer = json.loads(body or b"", parse_float=Decimal)
-            code = answer["retCode"]
-            if code == 0:
-                return _page_of(answer)
-            if code == TOO_MANY_VISITS:
-                failure = VenueFailure(VenueFailureReason.RATE_LIMITED, told(answer))
-                return _Refusal(failure, is_passing=True, pause_s=until_reset(headers, answer))
-            return self._refused_by_code(code, told(answer))
-        except GARBLED as error:
-            text = f"not what is documented: {type(error).__name__} {error}"[:TEXT_MAX]
-            return _Refusal(VenueFailure(VenueFailureReason.GARBLED, text), is_passing=True)
-
-    def _refused_by_status(self, status: int, headers: Mapping[str, str]) -> _Refusal:
-        text = f"HTTP {status}"
-        if status == 403:
-            return _Refusal(VenueFailure(VenueFailureReason.RATE_LIMITED, text), pause_s=self._banned_s)
-        if status == 429:
-            pause_s = seconds(headers.get("Retry-After"))
-            return _Refusal(VenueFailure(VenueFailureReason.RATE_LIMITED, text), is_passing=True, pause_s=pause_s)
-        if status >= 500:
-            return _Refusal(VenueFailure(VenueFailureReason.UNREACHABLE, text), is_passing=True)
-        return _Refusal(VenueFailure(VenueFailureReason.REFUSED, text))
-
-    def _refused_by_code(self, code: object, text: str) -> _Refusal:
-        if code in BANS:
-            return _Refusal(VenueFailure(VenueFailureReason.RATE_LIMITED, text), pause_s=self._banned_s)
-        if code in PASSING:
-            return _Refusal(VenueFailure(VenueFailureReason.UNREACHABLE, text), is_passing=True)
-        return _Refusal(VenueFailure(VenueFailureReason.REFUSED, text), is_passing=code == CLOCK_OFF)
+        return Call(query, self._key.headers(query, at_ms=at_ms))
 
 
 def _page_of(answer: Any) -> _Page:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from steelyard.operations.refresh_marks import NoPriceSource, PriceSource
-from steelyard.prices.bybit import BYBIT_URL, LINEAR_SYMBOLS, BybitTickers
+from steelyard.prices.bybit import LINEAR_SYMBOLS, BybitTickers
+from steelyard.prices.bybit_calls import BYBIT_URL
 
 
 @dataclass(frozen=True, slots=True)
