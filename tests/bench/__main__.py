@@ -70,9 +70,19 @@ async def reads(terms: Terms, wanted: frozenset[str]) -> list[Line]:
     return await read_speed(terms, wanted)
 
 
+async def records(terms: Terms, wanted: frozenset[str]) -> list[Line]:
+    """B3, B4 and B17."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    from tests.bench.record_speed import record_speed
+
+    return await record_speed(terms, wanted)
+
+
 BENCHES: dict[str, Bench] = {
     "B1": reads,
     "B2": portfolio,
+    "B3": records,
+    "B4": records,
     "B5": fold_speed,
     "B6": whole_book,
     "B7": whole_book,
@@ -84,6 +94,7 @@ BENCHES: dict[str, Bench] = {
     "B13": events,
     "B14": portfolio,
     "B15": whole_book,
+    "B17": records,
 }
 FAILED = 1
 

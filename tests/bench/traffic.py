@@ -15,7 +15,6 @@ from tests.bench.harness import BenchUnavailable
 from tests.bench.histories import Execution, Market, flat_now_and_then
 from tests.bench.import_speed import empty_book, make_template
 from tests.bench.service import serving
-from tests.bench.store import drop_database
 
 ENDLESS = 10_000_000
 BATCH = 1_000
@@ -27,9 +26,11 @@ METHODS = "/steelyard.v1.FillService/"
 class Traffic:
     """The fills of some keys, endless; every call goes on where the last one ended."""
 
-    def __init__(self, keys: int) -> None:
+    def __init__(self, keys: int, *, book: str = "main") -> None:
+        """Traffics into different books never send the same fill, and are never late for one another."""
         self.keys = keys
-        markets = (Market(seed=2_000 + key, prefix=f"{key}-") for key in range(keys))
+        self._book = book
+        markets = (Market(seed=2_000 + key, prefix=f"{book}-{key}-") for key in range(keys))
         self._histories = [flat_now_and_then(ENDLESS, market) for market in markets]
         self._counts = [0]
 
@@ -43,7 +44,7 @@ class Traffic:
 
     def of(self, key: int) -> fill_pb2.Fill:
         """The next fill of a key."""
-        return message_of(key, next(self._histories[key]))
+        return message_of(key, next(self._histories[key]), book=self._book)
 
     def batches(
         self, count: int, *, size: int = BATCH, part: int = 0, parts: int = 1
@@ -54,13 +55,14 @@ class Traffic:
             yield fill_service_pb2.StreamFillsRequest(batch_number=number, fills=fills)
 
 
-def message_of(key: int, fill: Execution) -> fill_pb2.Fill:
+def message_of(key: int, fill: Execution, *, book: str) -> fill_pb2.Fill:
     """An execution of a key as it is sent."""
     at = Timestamp()
     at.FromDatetime(fill.executed_at)
     return fill_pb2.Fill(
         fill_id=fill.fill_id,
         account=account_of(key),
+        book=book,
         instrument=instrument_of(key),
         side=common_pb2.SIDE_BUY if fill.delta > 0 else common_pb2.SIDE_SELL,
         quantity=f"{abs(fill.delta):f}",
@@ -77,12 +79,6 @@ async def new_book(postgres: EmbeddedPostgres, name: str, traffic: Traffic) -> s
     async with serving(url) as client:
         await stream(client, list(traffic.batches(SEEDED, size=traffic.keys)))
     return url
-
-
-async def renew(postgres: EmbeddedPostgres, name: str, template: str) -> str:
-    """Puts a fresh copy of a book in the place of an old one."""
-    await drop_database(postgres, name)
-    return await empty_book(postgres, name, template=template)
 
 
 async def stream(client: Steelyard, batches: Sequence[fill_service_pb2.StreamFillsRequest]) -> int:
