@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from steelyard.accounting.keys import Account
+from steelyard.operations import fix_positions
 from steelyard.operations.importing import RowCategory, RowResult
 from steelyard.operations.ports import AccountRules
 from steelyard.operations.reconciling import DiscrepancyState
@@ -164,3 +165,19 @@ async def test_row_results_of_an_import_come_page_by_page_and_by_category(
     assert pages == list(whole.rows)
     only = await builds.store.results_page(import_id, categories=[RowCategory.DUPLICATE], size=10, after=None)
     assert [said.row_number for said in only.rows] == [7]
+
+
+async def test_a_position_of_very_many_entries_is_mended_by_a_build(
+    desk: ReconcileDesk, builds: BuildDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fix_positions, "FOLDED_HERE_MAX", 1)
+    await desk.record(fill("a", "1", "100"), fill("b", "1", "101", minute=1))
+    await desk.damage("UPDATE positions SET quantity = 9")
+    answer = await desk.look(is_fixing=True)
+    assert (answer.run.tally.found, answer.run.tally.keys_fixed) == (1, 0)
+    assert [each.state for each in await desk.found()] == [DiscrepancyState.OPEN]
+    (build,) = await desk.rows("SELECT build_id, mode FROM builds")
+    assert build["mode"] == "FULL"
+    await builds.run(build["build_id"])
+    assert (await desk.look()).findings == []
+    assert [each.resolution for each in await desk.found()] == ["FOUND_NO_MORE"]
