@@ -52,7 +52,8 @@ WHERE t.account = $1 AND t.closed_at >= $2 AND t.closed_at < $3 GROUP BY 1
 _TRIPS = """
 INSERT INTO round_trips (account, trip_id, book, instrument, leg, direction, opened_at, opened_sequence,
     opened_entry_id, opening_quantity, is_flip, last_at, last_sequence, last_entry_id, closed_at, entered_quantity,
-    entered_value, exited_quantity, exited_value, open_quantity, max_quantity, is_adjusted, gross_average, gross_lots, fees,
+    entered_value, exited_quantity, exited_value, open_quantity, max_quantity, is_adjusted,
+    gross_average, gross_lots, fees,
     reducing_fees, funding, cash_average, cash_lots, unmatched, fill_count)
 SELECT $1, gen_random_uuid(), 'main', 'I' || lpad(k::text, 3, '0'), 'NET',
     CASE WHEN random() < 0.5 THEN 'LONG' ELSE 'SHORT' END,
