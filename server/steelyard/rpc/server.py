@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2_grpc
 
 from steelyard.rpc import health, services
 from steelyard.rpc.audit import Audit
-from steelyard.rpc.health import Health, Ping
+from steelyard.rpc.health import Health, Needs, Ping
 from steelyard.rpc.interceptors import CallChain, Layer
 from steelyard.rpc.limits import RpcLimits, hard_concurrency, server_options
 from steelyard.rpc.observe import Admit, CallMeter, InFlight, Observe
@@ -62,6 +62,7 @@ class GrpcServer:
         *,
         settings: ServerSettings,
         ping: Ping,
+        needs: Needs | None = None,
         log: Log,
         refusals: Sequence[Layer] = (),
         meters: Meters | None = None,
@@ -73,8 +74,7 @@ class GrpcServer:
         self.in_flight = InFlight()
         meter = CallMeter(meters or Meters(), self.in_flight)
         layers: tuple[Layer, ...] = (
-            *((Trace(tracer),) if tracer is not None and tracer.is_on else ()),
-            Observe(log, self.in_flight, meter=meter, audit=Audit(log)),
+            *_watching(log, self.in_flight, meter=meter, tracer=tracer),
             Translate(log),
             Admit(self.in_flight, limit=settings.limits.concurrent_rpcs),
             *refusals,
@@ -88,6 +88,7 @@ class GrpcServer:
         self.health = Health(
             self.service_names,
             ping=ping,
+            needs=needs,
             log=log,
             interval_s=settings.health_interval_s,
             timeout_s=settings.health_timeout_s,
@@ -159,3 +160,9 @@ class GrpcServer:
             return self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: is it in use?") from error
+
+
+def _watching(log: Log, in_flight: InFlight, *, meter: CallMeter, tracer: Tracer | None) -> tuple[Layer, ...]:
+    """The outermost layers; who traces nothing pays for no layer."""
+    observe = Observe(log, in_flight, meter=meter, audit=Audit(log))
+    return (observe,) if tracer is None or not tracer.is_on else (Trace(tracer), observe)
