@@ -209,7 +209,7 @@ class ApiKey(_message.Message):
 
     @_builtins.property
     def accounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The accounts it is bound to, at most 1,000. Empty: all, also those that come to be later."""
+        """The accounts it is bound to, at most 1,000. Default (empty): all, also those that come to be later."""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:

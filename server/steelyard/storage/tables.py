@@ -381,3 +381,17 @@ limit_breaches = Table(
     *_optional(NUMBER, "closed_seq"),
     *_optional(MOMENT, "closed_at"),
 )
+api_keys = Table(
+    "api_keys",
+    metadata,
+    *_key("key_id", kind=TEXT),
+    *_required(TEXT, "owner"),
+    *_required(BYTES, "digest"),
+    *_required(ARRAY(TEXT), "scopes"),
+    *_optional(ARRAY(TEXT), "accounts"),
+    *_required(TEXT, "tier"),
+    *_optional(INTEGER, "calls_per_minute"),
+    *_required(INTEGER, "fills_per_second", "streams_max", "builds_max"),
+    *_required(MOMENT, "created_at"),
+    *_optional(MOMENT, "expires_at", "revoked_at", "last_used_at"),
+)
