@@ -73,12 +73,8 @@ class GrpcServer:
         self._settings = settings
         self.in_flight = InFlight()
         meter = CallMeter(meters or Meters(), self.in_flight)
-        layers: tuple[Layer, ...] = (
-            *_watching(log, self.in_flight, meter=meter, tracer=tracer),
-            Translate(log),
-            Admit(self.in_flight, limit=settings.limits.concurrent_rpcs),
-            *refusals,
-        )
+        admit = Admit(self.in_flight, limit=settings.limits.concurrent_rpcs)
+        layers = (*_watching(log, self.in_flight, meter=meter, tracer=tracer), Translate(log), admit, *refusals)
         self._server = grpc.aio.server(
             interceptors=(CallChain(layers, limits=settings.limits),),
             options=server_options(settings.limits, shares_port=settings.shares_port),
