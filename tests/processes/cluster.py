@@ -13,7 +13,7 @@ import grpc.aio
 import psutil
 
 from steelyard.client import Steelyard
-from steelyard.client.service_config import service_config
+from steelyard.client.connection import _OPTIONS
 from tests.app.processes import Serving, until
 
 TOKEN_KEY = "the same for every server of a test"
@@ -22,11 +22,7 @@ CONNECTIONS_MAX = 60
 
 def own_client(address: str, *, timeout_s: float = 30.0) -> Steelyard:
     """A client that shares its connection with no other of this process."""
-    options: list[tuple[str, Any]] = [
-        ("grpc.service_config", service_config()),
-        ("grpc.enable_retries", 1),
-        ("grpc.use_local_subchannel_pool", 1),
-    ]
+    options: list[tuple[str, Any]] = [*_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
     return Steelyard(grpc.aio.insecure_channel(address, options=options), timeout_s=timeout_s, metadata=())
 
 

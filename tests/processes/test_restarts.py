@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, aclosing
 from datetime import timedelta
 from functools import partial
@@ -23,6 +23,8 @@ from tests.processes.cluster import TOKEN_KEY, own_client
 T = TypeVar("T")
 Record = Callable[[str, Any], None]
 CALLERS = 4
+BUSY_CALLS = 100
+BUSY_CHANGES = 10
 BOOKS = ("main", "swing", "hedge")
 PATIENCE_S = 0.2
 OVERLAP_S = 1.0
@@ -101,6 +103,11 @@ class Watcher:
         self.last: dict[str, PositionChange] = {}
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def count(self) -> int:
+        """How many versions it was told."""
+        return sum(map(len, self.versions.values()))
+
     def start(self) -> None:
         self._task = asyncio.create_task(self._watch())
 
@@ -138,6 +145,15 @@ async def started(stack: ExitStack, folder: Path, url: str, *, port: str = "0") 
     return await asyncio.to_thread(stack.enter_context, serving(folder, "--port", port, **variables(url)))
 
 
+async def busy(load: Load, watchers: Sequence[Watcher]) -> None:
+    """Waits until a server has done enough to be missed: callers have written through it, watchers were told of it."""
+    calls, told = load.calls + BUSY_CALLS, [watcher.count + BUSY_CHANGES for watcher in watchers]
+    async with asyncio.timeout(60):
+        while load.calls < calls or any(watcher.count < least for watcher, least in zip(watchers, told, strict=True)):
+            load.check()
+            await asyncio.sleep(0.05)
+
+
 async def restarts(folder: Path, url: str, *, count: int, record: Record) -> None:
     """A watcher of each kind, writers, and one server after another on one port."""
     with ExitStack() as stack:
@@ -149,11 +165,10 @@ async def restarts(folder: Path, url: str, *, count: int, record: Record) -> Non
             watcher.start()
         load.start()
         for number in range(1, count + 1):
-            await asyncio.sleep(0.5)
-            load.check()
+            await busy(load, watchers)
             await asyncio.to_thread(service.end)
             service = await started(stack, folder / str(number), url, port=port)
-        await asyncio.sleep(0.5)
+        await busy(load, watchers)
         await load.stop()
         async with own_client(service.address) as client:
             for watcher in watchers:
@@ -161,8 +176,9 @@ async def restarts(folder: Path, url: str, *, count: int, record: Record) -> Non
             found = {position.book: position.fill_count async for position in client.list_positions(["desk"])}
         assert found == dict(load.fills)
         record("restarts", count)
-        record("versions_told", {watcher.mode.value: sum(map(len, watcher.versions.values())) for watcher in watchers})
-        print(f"\n{count} restarts", {each.mode.value: sum(map(len, each.versions.values())) for each in watchers})
+        record("versions_told", {watcher.mode.value: watcher.count for watcher in watchers})
+        record("calls", load.calls)
+        print(f"\n{count} restarts, {load.calls} calls,", {each.mode.value: each.count for each in watchers})
         assert await asyncio.to_thread(service.end) == 0
 
 
@@ -204,6 +220,15 @@ async def test_no_call_fails_while_servers_are_rolled_over(
 @pytest.mark.timeout(900)
 async def test_no_call_fails_in_twelve_rollovers(tmp_path: Path, database_url: str, record_property: Record) -> None:
     await rollovers(tmp_path, database_url, count=12, record=record_property)
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+@pytest.mark.timeout(400)
+async def test_watchers_are_told_every_last_state_through_restarts(
+    tmp_path: Path, database_url: str, record_property: Record
+) -> None:
+    await restarts(tmp_path, database_url, count=2, record=record_property)
 
 
 @pytest.mark.long

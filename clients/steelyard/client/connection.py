@@ -28,10 +28,16 @@ DEFAULT_ADDRESS = "127.0.0.1:4800"
 TIMEOUT_S = 30.0
 MESSAGE_BYTES = 4 * 1024 * 1024
 KEEPALIVE_MS = 30_000
+RECONNECT_MIN_MS = 200
+RECONNECT_MAX_MS = 2_000
+"""gRPC's own pause grows to two minutes, in which a server that is back long since would not be seen."""
 
 _OPTIONS: Sequence[tuple[str, object]] = [
     ("grpc.service_config", service_config()),
     ("grpc.enable_retries", 1),
+    ("grpc.initial_reconnect_backoff_ms", RECONNECT_MIN_MS),
+    ("grpc.min_reconnect_backoff_ms", RECONNECT_MIN_MS),
+    ("grpc.max_reconnect_backoff_ms", RECONNECT_MAX_MS),
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
