@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import grpc.aio
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from steelyard.migrations import head_revision
 from steelyard.operations.account_tail import AccountTail
 from steelyard.operations.annotate_positions import AnnotatePositions
 from steelyard.operations.check_order import CheckOrder
@@ -18,13 +20,15 @@ from steelyard.operations.keep_limits import KeepLimits
 from steelyard.operations.mark_tail import MarkTail
 from steelyard.operations.portfolio_feeds import PortfolioFeeds
 from steelyard.operations.read_portfolio import PortfolioAnswers
-from steelyard.operations.report_venue_position import ReportVenuePosition
 from steelyard.operations.refresh_marks import NoPriceSource, RefreshMarks
+from steelyard.operations.report_venue_position import ReportVenuePosition
 from steelyard.operations.risk import ReadRisk, RiskTerms
+from steelyard.operations.service_status import ReadServiceStatus, Surroundings
 from steelyard.operations.watch_performance import WatchPerformance
 from steelyard.operations.watch_portfolio import WatchPortfolio
 from steelyard.operations.watch_positions import WatchPositions
 from steelyard.rpc.admin_servicer import AdminServicer
+from steelyard.rpc.encode_status import ServerFacts
 from steelyard.rpc.market_servicer import MarketServicer
 from steelyard.rpc.page_tokens import PageTokens
 from steelyard.rpc.performance_servicer import PerformanceServicer
@@ -32,12 +36,14 @@ from steelyard.rpc.portfolio_servicer import PortfolioServicer
 from steelyard.rpc.position_servicer import PositionServicer
 from steelyard.rpc.server import GrpcServer, ServerSettings, Services
 from steelyard.rpc.status import DETAILS_TRAILER
+from steelyard.rpc.tell_status import TellStatus
 from steelyard.storage.annotations import PositionAnnotations
 from steelyard.storage.change_reads import ChangeReads
 from steelyard.storage.feed_ledger import PostgresFeedLedger
 from steelyard.storage.heads import HeadReads
 from steelyard.storage.limits import LimitRecords
 from steelyard.storage.marks import MarkTable
+from steelyard.storage.service_signs import ServiceSigns
 from steelyard.telemetry.logs import json_log
 from steelyard.v1 import (
     admin_service_pb2_grpc,
@@ -94,6 +100,25 @@ def portfolio_servicer(book: Book, *, read: PortfolioAnswers, tokens: PageTokens
     )
 
 
+async def nothing() -> None:
+    """There is no cache."""
+
+
+def tell_status(book: Book) -> TellStatus:
+    """What says how the service is."""
+    signs = ServiceSigns(book.database, stale_after=timedelta(minutes=5), silence_max_s=30)
+    read = ReadServiceStatus(
+        signs, Surroundings(lambda: None, nothing), clock=book.clock, now_s=lambda: book.clock().timestamp()
+    )
+    facts = ServerFacts(version="test", started_at=book.clock(), schema_needed=head_revision(), needs_keys=False)
+    return TellStatus(read, facts, knows_key=knows_none)
+
+
+async def knows_none(_secret: str) -> bool:
+    """No key is known."""
+    return False
+
+
 def services(book: Book) -> Services:
     """The servicers of every question."""
     tokens = PageTokens(TOKEN_KEY)
@@ -125,7 +150,7 @@ def services(book: Book) -> Services:
             clock=book.clock,
         ),
         market=MarketServicer(instruments=book.instruments, marks=book.marks, tokens=tokens, clock=book.clock),
-        admin=AdminServicer(accounts=book.accounts, tokens=tokens, clock=book.clock),
+        admin=AdminServicer(accounts=book.accounts, status=tell_status(book), tokens=tokens, clock=book.clock),
     )
 
 

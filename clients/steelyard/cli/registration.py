@@ -12,6 +12,7 @@ from steelyard.cli.performance import perf
 from steelyard.cli.questions import accounts, instruments, portfolio, positions, trips
 from steelyard.cli.reconciliation import discrepancies, reconcile
 from steelyard.cli.risk import check_order, limits
+from steelyard.cli.status import status
 
 
 def register(app: typer.Typer) -> None:
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
         snapshots,
         reconcile,
         discrepancies,
+        status,
     ):
         app.command()(command)
     app.command(name="as-of")(as_of)

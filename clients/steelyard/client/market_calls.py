@@ -9,6 +9,7 @@ from functools import cached_property
 from steelyard.client.caller import Caller, Commits, new_request_id
 from steelyard.client.records import Mark
 from steelyard.client.reports import Account, Instrument, MarkRejection
+from steelyard.client.status_calls import StatusCalls
 from steelyard.client.translation import message_of, record_of
 from steelyard.v1 import (
     admin_pb2,
@@ -108,7 +109,7 @@ class MarketCalls(Caller):
         )
 
 
-class AdminCalls(Caller):
+class AdminCalls(StatusCalls):
     """The calls of AdminService."""
 
     @cached_property

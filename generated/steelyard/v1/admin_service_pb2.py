@@ -28,9 +28,10 @@ from steelyard.v1 import access_pb2 as steelyard_dot_v1_dot_access__pb2
 from steelyard.v1 import admin_pb2 as steelyard_dot_v1_dot_admin__pb2
 from steelyard.v1 import common_pb2 as steelyard_dot_v1_dot_common__pb2
 from steelyard.v1 import options_pb2 as steelyard_dot_v1_dot_options__pb2
+from steelyard.v1 import status_pb2 as steelyard_dot_v1_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n steelyard/v1/admin_service.proto\x12\x0csteelyard.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19steelyard/v1/access.proto\x1a\x18steelyard/v1/admin.proto\x1a\x19steelyard/v1/common.proto\x1a\x1asteelyard/v1/options.proto\"\xa2\x01\n\x14UpsertAccountRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12,\n\x07\x61\x63\x63ount\x18\x02 \x01(\x0b\x32\x15.steelyard.v1.AccountB\x04\xe2\x41\x01\x02\x12\x1d\n\x10\x65xpected_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06unseal\x18\x04 \x01(\x08\x42\x13\n\x11_expected_version\"\xa3\x01\n\x15UpsertAccountResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12&\n\x07\x61\x63\x63ount\x18\x02 \x01(\x0b\x32\x15.steelyard.v1.Account\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x15\n\x08\x62uild_id\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x0b\n\t_build_id\"T\n\x11GetAccountRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12(\n\nmin_commit\x18\x02 \x03(\x0b\x32\x14.steelyard.v1.Commit\"j\n\x12GetAccountResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12&\n\x07\x61\x63\x63ount\x18\x02 \x01(\x0b\x32\x15.steelyard.v1.Account\"f\n\x13ListAccountsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12(\n\nmin_commit\x18\x03 \x03(\x0b\x32\x14.steelyard.v1.Commit\"\x86\x01\n\x14ListAccountsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\'\n\x08\x61\x63\x63ounts\x18\x02 \x03(\x0b\x32\x15.steelyard.v1.Account\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"X\n\x13\x43reateApiKeyRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\'\n\x03key\x18\x02 \x01(\x0b\x32\x14.steelyard.v1.ApiKeyB\x04\xe2\x41\x01\x02\"\x89\x01\n\x14\x43reateApiKeyResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12!\n\x03key\x18\x02 \x01(\x0b\x32\x14.steelyard.v1.ApiKey\x12\x0e\n\x06secret\x18\x03 \x01(\t\x12\x10\n\x08replayed\x18\x04 \x01(\x08\"]\n\x12ListApiKeysRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x11\n\tlive_only\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x80\x01\n\x13ListApiKeysResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\"\n\x04keys\x18\x02 \x03(\x0b\x32\x14.steelyard.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"E\n\x13RevokeApiKeyRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06key_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"y\n\x14RevokeApiKeyResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12!\n\x03key\x18\x02 \x01(\x0b\x32\x14.steelyard.v1.ApiKey\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x32\xc7\x06\n\x0c\x41\x64minService\x12\x88\x01\n\rUpsertAccount\x12\".steelyard.v1.UpsertAccountRequest\x1a#.steelyard.v1.UpsertAccountResponse\".\x8a\xe7\x18\x07\x01\x03\t\r\x13\x16\x18\x92\xe7\x18\x04\x08\n\x10\x01\x82\xd3\xe4\x93\x02\x15\"\x10/api/v1/accounts:\x01*\x12\x97\x01\n\nGetAccount\x12\x1f.steelyard.v1.GetAccountRequest\x1a .steelyard.v1.GetAccountResponse\"F\x8a\xe7\x18\x05\x01\x07\x17\x16\x18\x92\xe7\x18\x04\x08\x02\x10\x01\x82\xd3\xe4\x93\x02/\x12\x1a/api/v1/accounts/{account}Z\x11\x12\x0f/api/v1/account\x12\x80\x01\n\x0cListAccounts\x12!.steelyard.v1.ListAccountsRequest\x1a\".steelyard.v1.ListAccountsResponse\")\x8a\xe7\x18\x05\x01\x02\x17\x16\x18\x92\xe7\x18\x04\x08\n\x10\x04\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/accounts\x12\x80\x01\n\x0c\x43reateApiKey\x12!.steelyard.v1.CreateApiKeyRequest\x1a\".steelyard.v1.CreateApiKeyResponse\")\x8a\xe7\x18\x06\x01\x03\x19\x1a\x16\x18\x92\xe7\x18\x04\x08\n\x10\x04\x82\xd3\xe4\x93\x02\x11\"\x0c/api/v1/keys:\x01*\x12y\n\x0bListApiKeys\x12 .steelyard.v1.ListApiKeysRequest\x1a!.steelyard.v1.ListApiKeysResponse\"%\x8a\xe7\x18\x05\x01\x02\x1a\x16\x18\x92\xe7\x18\x04\x08\n\x10\x04\x82\xd3\xe4\x93\x02\x0e\x12\x0c/api/v1/keys\x12\x90\x01\n\x0cRevokeApiKey\x12!.steelyard.v1.RevokeApiKeyRequest\x1a\".steelyard.v1.RevokeApiKeyResponse\"9\x8a\xe7\x18\x06\x01\x03\x07\x1a\x16\x18\x92\xe7\x18\x04\x08\n\x10\x04\x82\xd3\xe4\x93\x02!\"\x1c/api/v1/keys/{key_id}/revoke:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n steelyard/v1/admin_service.proto\x12\x0csteelyard.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19steelyard/v1/access.proto\x1a\x18steelyard/v1/admin.proto\x1a\x19steelyard/v1/common.proto\x1a\x1asteelyard/v1/options.proto\x1a\x19steelyard/v1/status.proto\"\xa2\x01\n\x14UpsertAccountRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12,\n\x07\x61\x63\x63ount\x18\x02 \x01(\x0b\x32\x15.steelyard.v1.AccountB\x04\xe2\x41\x01\x02\x12\x1d\n\x10\x65xpected_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06unseal\x18\x04 \x01(\x08\x42\x13\n\x11_expected_version\"\xa3\x01\n\x15UpsertAccountResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12&\n\x07\x61\x63\x63ount\x18\x02 \x01(\x0b\x32\x15.steelyard.v1.Account\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x15\n\x08\x62uild_id\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x0b\n\t_build_id\"T\n\x11GetAccountRequest\x12\x15\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12(\n\nmin_commit\x18\x02 \x03(\x0b\x32\x14.steelyard.v1.Commit\"j\n\x12GetAccountResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12&\n\x07\x61\x63\x63ount\x18\x02 \x01(\x0b\x32\x15.steelyard.v1.Account\"f\n\x13ListAccountsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12(\n\nmin_commit\x18\x03 \x03(\x0b\x32\x14.steelyard.v1.Commit\"\x86\x01\n\x14ListAccountsResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\'\n\x08\x61\x63\x63ounts\x18\x02 \x03(\x0b\x32\x15.steelyard.v1.Account\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"X\n\x13\x43reateApiKeyRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\'\n\x03key\x18\x02 \x01(\x0b\x32\x14.steelyard.v1.ApiKeyB\x04\xe2\x41\x01\x02\"\x89\x01\n\x14\x43reateApiKeyResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12!\n\x03key\x18\x02 \x01(\x0b\x32\x14.steelyard.v1.ApiKey\x12\x0e\n\x06secret\x18\x03 \x01(\t\x12\x10\n\x08replayed\x18\x04 \x01(\x08\"]\n\x12ListApiKeysRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x11\n\tlive_only\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x80\x01\n\x13ListApiKeysResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12\"\n\x04keys\x18\x02 \x03(\x0b\x32\x14.steelyard.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"E\n\x13RevokeApiKeyRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06key_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"y\n\x14RevokeApiKeyResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12!\n\x03key\x18\x02 \x01(\x0b\x32\x14.steelyard.v1.ApiKey\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"\x19\n\x17GetServiceStatusRequest\"u\n\x18GetServiceStatusResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.steelyard.v1.ResponseHeader\x12+\n\x06status\x18\x02 \x01(\x0b\x32\x1b.steelyard.v1.ServiceStatus2\xcb\x07\n\x0c\x41\x64minService\x12\x88\x01\n\rUpsertAccount\x12\".steelyard.v1.UpsertAccountRequest\x1a#.steelyard.v1.UpsertAccountResponse\".\x8a\xe7\x18\x07\x01\x03\t\r\x13\x16\x18\x92\xe7\x18\x04\x08\n\x10\x01\x82\xd3\xe4\x93\x02\x15\"\x10/api/v1/accounts:\x01*\x12\x97\x01\n\nGetAccount\x12\x1f.steelyard.v1.GetAccountRequest\x1a .steelyard.v1.GetAccountResponse\"F\x8a\xe7\x18\x05\x01\x07\x17\x16\x18\x92\xe7\x18\x04\x08\x02\x10\x01\x82\xd3\xe4\x93\x02/\x12\x1a/api/v1/accounts/{account}Z\x11\x12\x0f/api/v1/account\x12\x80\x01\n\x0cListAccounts\x12!.steelyard.v1.ListAccountsRequest\x1a\".steelyard.v1.ListAccountsResponse\")\x8a\xe7\x18\x05\x01\x02\x17\x16\x18\x92\xe7\x18\x04\x08\n\x10\x04\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/accounts\x12\x80\x01\n\x0c\x43reateApiKey\x12!.steelyard.v1.CreateApiKeyRequest\x1a\".steelyard.v1.CreateApiKeyResponse\")\x8a\xe7\x18\x06\x01\x03\x19\x1a\x16\x18\x92\xe7\x18\x04\x08\n\x10\x04\x82\xd3\xe4\x93\x02\x11\"\x0c/api/v1/keys:\x01*\x12y\n\x0bListApiKeys\x12 .steelyard.v1.ListApiKeysRequest\x1a!.steelyard.v1.ListApiKeysResponse\"%\x8a\xe7\x18\x05\x01\x02\x1a\x16\x18\x92\xe7\x18\x04\x08\n\x10\x04\x82\xd3\xe4\x93\x02\x0e\x12\x0c/api/v1/keys\x12\x90\x01\n\x0cRevokeApiKey\x12!.steelyard.v1.RevokeApiKeyRequest\x1a\".steelyard.v1.RevokeApiKeyResponse\"9\x8a\xe7\x18\x06\x01\x03\x07\x1a\x16\x18\x92\xe7\x18\x04\x08\n\x10\x04\x82\xd3\xe4\x93\x02!\"\x1c/api/v1/keys/{key_id}/revoke:\x01*\x12\x81\x01\n\x10GetServiceStatus\x12%.steelyard.v1.GetServiceStatusRequest\x1a&.steelyard.v1.GetServiceStatusResponse\"\x1e\x8a\xe7\x18\x03\x01\x16\x18\x92\xe7\x18\x04\x08\x01\x10\x03\x82\xd3\xe4\x93\x02\t\x12\x07/healthb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -63,30 +64,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMINSERVICE'].methods_by_name['ListApiKeys']._serialized_options = b'\212\347\030\005\001\002\032\026\030\222\347\030\004\010\n\020\004\202\323\344\223\002\016\022\014/api/v1/keys'
   _globals['_ADMINSERVICE'].methods_by_name['RevokeApiKey']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['RevokeApiKey']._serialized_options = b'\212\347\030\006\001\003\007\032\026\030\222\347\030\004\010\n\020\004\202\323\344\223\002!\"\034/api/v1/keys/{key_id}/revoke:\001*'
-  _globals['_UPSERTACCOUNTREQUEST']._serialized_start=222
-  _globals['_UPSERTACCOUNTREQUEST']._serialized_end=384
-  _globals['_UPSERTACCOUNTRESPONSE']._serialized_start=387
-  _globals['_UPSERTACCOUNTRESPONSE']._serialized_end=550
-  _globals['_GETACCOUNTREQUEST']._serialized_start=552
-  _globals['_GETACCOUNTREQUEST']._serialized_end=636
-  _globals['_GETACCOUNTRESPONSE']._serialized_start=638
-  _globals['_GETACCOUNTRESPONSE']._serialized_end=744
-  _globals['_LISTACCOUNTSREQUEST']._serialized_start=746
-  _globals['_LISTACCOUNTSREQUEST']._serialized_end=848
-  _globals['_LISTACCOUNTSRESPONSE']._serialized_start=851
-  _globals['_LISTACCOUNTSRESPONSE']._serialized_end=985
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=987
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=1075
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=1078
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=1215
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=1217
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1310
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1313
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1441
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=1443
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=1512
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=1514
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=1635
-  _globals['_ADMINSERVICE']._serialized_start=1638
-  _globals['_ADMINSERVICE']._serialized_end=2477
+  _globals['_ADMINSERVICE'].methods_by_name['GetServiceStatus']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetServiceStatus']._serialized_options = b'\212\347\030\003\001\026\030\222\347\030\004\010\001\020\003\202\323\344\223\002\t\022\007/health'
+  _globals['_UPSERTACCOUNTREQUEST']._serialized_start=249
+  _globals['_UPSERTACCOUNTREQUEST']._serialized_end=411
+  _globals['_UPSERTACCOUNTRESPONSE']._serialized_start=414
+  _globals['_UPSERTACCOUNTRESPONSE']._serialized_end=577
+  _globals['_GETACCOUNTREQUEST']._serialized_start=579
+  _globals['_GETACCOUNTREQUEST']._serialized_end=663
+  _globals['_GETACCOUNTRESPONSE']._serialized_start=665
+  _globals['_GETACCOUNTRESPONSE']._serialized_end=771
+  _globals['_LISTACCOUNTSREQUEST']._serialized_start=773
+  _globals['_LISTACCOUNTSREQUEST']._serialized_end=875
+  _globals['_LISTACCOUNTSRESPONSE']._serialized_start=878
+  _globals['_LISTACCOUNTSRESPONSE']._serialized_end=1012
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=1014
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=1102
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=1105
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=1242
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=1244
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1337
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1340
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1468
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=1470
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=1539
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=1541
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=1662
+  _globals['_GETSERVICESTATUSREQUEST']._serialized_start=1664
+  _globals['_GETSERVICESTATUSREQUEST']._serialized_end=1689
+  _globals['_GETSERVICESTATUSRESPONSE']._serialized_start=1691
+  _globals['_GETSERVICESTATUSRESPONSE']._serialized_end=1808
+  _globals['_ADMINSERVICE']._serialized_start=1811
+  _globals['_ADMINSERVICE']._serialized_end=2782
 # @@protoc_insertion_point(module_scope)

@@ -65,6 +65,11 @@ class AdminServiceStub:
                 request_serializer=steelyard_dot_v1_dot_admin__service__pb2.RevokeApiKeyRequest.SerializeToString,
                 response_deserializer=steelyard_dot_v1_dot_admin__service__pb2.RevokeApiKeyResponse.FromString,
                 _registered_method=True)
+        self.GetServiceStatus = channel.unary_unary(
+                '/steelyard.v1.AdminService/GetServiceStatus',
+                request_serializer=steelyard_dot_v1_dot_admin__service__pb2.GetServiceStatusRequest.SerializeToString,
+                response_deserializer=steelyard_dot_v1_dot_admin__service__pb2.GetServiceStatusResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -126,6 +131,17 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetServiceStatus(self, request, context):
+        """How the service is: what it needs, what waits, and for how long. Open to everyone, also while the database is away;
+        at most one second old. Counts and ages are told to callers on the same machine and to those with a valid API key
+        only. Health (grpc.health.v1) says the same in one word, for probes and balancers.
+
+        Errors: INVALID_FIELD, STORE_UNAVAILABLE, INTERNAL
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -158,6 +174,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RevokeApiKey,
                     request_deserializer=steelyard_dot_v1_dot_admin__service__pb2.RevokeApiKeyRequest.FromString,
                     response_serializer=steelyard_dot_v1_dot_admin__service__pb2.RevokeApiKeyResponse.SerializeToString,
+            ),
+            'GetServiceStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetServiceStatus,
+                    request_deserializer=steelyard_dot_v1_dot_admin__service__pb2.GetServiceStatusRequest.FromString,
+                    response_serializer=steelyard_dot_v1_dot_admin__service__pb2.GetServiceStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -323,6 +344,33 @@ class AdminService:
             '/steelyard.v1.AdminService/RevokeApiKey',
             steelyard_dot_v1_dot_admin__service__pb2.RevokeApiKeyRequest.SerializeToString,
             steelyard_dot_v1_dot_admin__service__pb2.RevokeApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetServiceStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.v1.AdminService/GetServiceStatus',
+            steelyard_dot_v1_dot_admin__service__pb2.GetServiceStatusRequest.SerializeToString,
+            steelyard_dot_v1_dot_admin__service__pb2.GetServiceStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,13 @@ class AdminServiceStub:
 
     Errors: INVALID_FIELD, REQUEST_ID_REUSED, NOT_FOUND, KEYS_NOT_KEPT, STORE_UNAVAILABLE, INTERNAL
     """
+    GetServiceStatus: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetServiceStatusRequest, _admin_service_pb2.GetServiceStatusResponse]
+    """How the service is: what it needs, what waits, and for how long. Open to everyone, also while the database is away;
+    at most one second old. Counts and ages are told to callers on the same machine and to those with a valid API key
+    only. Health (grpc.health.v1) says the same in one word, for probes and balancers.
+
+    Errors: INVALID_FIELD, STORE_UNAVAILABLE, INTERNAL
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Who may hold positions, and by which rules; and who may call, and for what."""
@@ -116,6 +123,19 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes an API key back: every server refuses it within 30 seconds.
 
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, NOT_FOUND, KEYS_NOT_KEPT, STORE_UNAVAILABLE, INTERNAL
+        """
+
+    @_abc_1.abstractmethod
+    def GetServiceStatus(
+        self,
+        request: _admin_service_pb2.GetServiceStatusRequest,
+        context: _aio.ServicerContext[_admin_service_pb2.GetServiceStatusRequest, _abc.Awaitable[_admin_service_pb2.GetServiceStatusResponse]],
+    ) -> _abc.Awaitable[_admin_service_pb2.GetServiceStatusResponse]:
+        """How the service is: what it needs, what waits, and for how long. Open to everyone, also while the database is away;
+        at most one second old. Counts and ages are told to callers on the same machine and to those with a valid API key
+        only. Health (grpc.health.v1) says the same in one word, for probes and balancers.
+
+        Errors: INVALID_FIELD, STORE_UNAVAILABLE, INTERNAL
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _aio.Server) -> None: ...

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import grpc
 
+from steelyard.accounting.errors import ApiKeyInvalid, StoreUnavailable
 from steelyard.app.settings import Settings
 from steelyard.cache.redis_cache import RedisCache
 from steelyard.operations.access import ApiKey
@@ -60,6 +61,16 @@ class AccessSide:
         shared: SharedCount = self._shared or NoSharedCount()
         allowances = Allowances(shared, epoch_s=lambda: self._clock().timestamp())
         return (Authenticate(self._ring, refused=refused), LimitCalls(allowances, used=used))
+
+    async def knows(self, secret: str) -> bool:
+        """Whether a secret is that of a live key; without keys none is. Raises nothing."""
+        if not self._is_on or self._ring is None:
+            return False
+        try:
+            await self._ring.of(secret)
+        except (ApiKeyInvalid, StoreUnavailable):
+            return False
+        return True
 
     def credentials(self, log: Log) -> grpc.ServerCredentials | None:
         """What makes the port TLS; None where no certificate is named. Raises `OSError`."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from steelyard.accounting.keys import Account
 from steelyard.app.access_side import AccessSide
+from steelyard.app.bounds import database_limits, import_limits, page_token_key, server_settings
 from steelyard.app.feed_side import FeedSide, feed_ledger, feed_rules
 from steelyard.app.history_side import HistorySide, snapshot_jobs
 from steelyard.app.live_side import CachedAnswers, LivePrices, Watches
 from steelyard.app.reconcile_side import ReconcileSide, reconcile_jobs
 from steelyard.app.risk_side import RiskSide
 from steelyard.app.settings import Settings
+from steelyard.app.status_side import StatusSide
 from steelyard.app.supervision import until_one_ends
 from steelyard.app.telemetry_side import TelemetrySide, WatchedBuilder
 from steelyard.app.watched_parts import watch_events
@@ -29,7 +30,7 @@ from steelyard.operations.batched_reads import BatchedPositions
 from steelyard.operations.build_positions import BuildPositions
 from steelyard.operations.correct_fills import CorrectFills
 from steelyard.operations.create_builds import CreateBuilds
-from steelyard.operations.import_trades import AccountPatterns, ImportLimits, ImportTrades
+from steelyard.operations.import_trades import AccountPatterns, ImportTrades
 from steelyard.operations.keep_accounts import KeepAccounts
 from steelyard.operations.keep_instruments import KeepInstruments
 from steelyard.operations.late_entries import RefoldLimits
@@ -49,19 +50,19 @@ from steelyard.operations.watch_performance import WatchPerformance
 from steelyard.rpc.admin_servicer import AdminServicer
 from steelyard.rpc.build_servicer import BuildServicer
 from steelyard.rpc.fill_servicer import FillServicer
-from steelyard.rpc.limits import RpcLimits
 from steelyard.rpc.market_servicer import MarketServicer
 from steelyard.rpc.page_tokens import PageTokens
 from steelyard.rpc.performance_servicer import PerformanceServicer
 from steelyard.rpc.portfolio_servicer import PortfolioServicer
 from steelyard.rpc.position_servicer import PositionServicer
-from steelyard.rpc.server import GrpcServer, ServerSettings, Services
+from steelyard.rpc.server import GrpcServer, Services
+from steelyard.rpc.tell_status import TellStatus
 from steelyard.storage.accounts_admin import AccountRecords
 from steelyard.storage.annotations import PositionAnnotations
 from steelyard.storage.build_chunks import PostgresChunkWork
 from steelyard.storage.build_sweep import PostgresSweep
 from steelyard.storage.builds import PostgresBuilds
-from steelyard.storage.database import Database, DatabaseLimits
+from steelyard.storage.database import Database
 from steelyard.storage.event_reads import EventReads
 from steelyard.storage.fill_reads import FillReads
 from steelyard.storage.heads import HeadReads
@@ -154,7 +155,7 @@ class Operations:
             reader=ParsedFiles(),
             spool=SpoolFolder(),
             clock=system_clock,
-            limits=_import_limits(settings),
+            limits=import_limits(settings),
             patterns=AccountPatterns(time_zone=settings.account_time_zone),
         )
         timeout_s = settings.build_timeout_s
@@ -186,7 +187,7 @@ class Operations:
         await self.reconciling.close()
 
 
-def servicers(operations: Operations, tokens: PageTokens) -> Services:
+def servicers(operations: Operations, tokens: PageTokens, *, status: TellStatus) -> Services:
     """What answers each service of the contract."""
     positions = PositionServicer(
         positions=operations.read_positions,
@@ -219,9 +220,7 @@ def servicers(operations: Operations, tokens: PageTokens) -> Services:
         market=MarketServicer(
             instruments=operations.keep_instruments, marks=operations.apply_marks, tokens=tokens, clock=system_clock
         ),
-        admin=AdminServicer(
-            accounts=operations.keep_accounts, keys=operations.access.keep_keys, tokens=tokens, clock=system_clock
-        ),
+        admin=_admin_servicer(operations, tokens, status=status),
     )
 
 
@@ -231,6 +230,16 @@ def _build_servicer(operations: Operations, tokens: PageTokens) -> BuildServicer
         rollback=operations.roll_back_import,
         create=operations.create_builds,
         read=operations.read_builds,
+        tokens=tokens,
+        clock=system_clock,
+    )
+
+
+def _admin_servicer(operations: Operations, tokens: PageTokens, *, status: TellStatus) -> AdminServicer:
+    return AdminServicer(
+        accounts=operations.keep_accounts,
+        keys=operations.access.keep_keys,
+        status=status,
         tokens=tokens,
         clock=system_clock,
     )
@@ -251,19 +260,30 @@ def _portfolio_servicer(operations: Operations, tokens: PageTokens) -> Portfolio
 class Service:
     """The gRPC service of one process on one database."""
 
-    def __init__(self, settings: Settings, *, url: str, log: Log) -> None:
-        """Raises `OSError` when the port cannot be had. Needs a running event loop."""
+    def __init__(self, settings: Settings, *, url: str, log: Log, is_held: bool = False) -> None:
+        """Raises `OSError` when the port cannot be had. Needs a running event loop. `is_held`: the store counts as away
+        until `admit`."""
         self._log = log
         told = TelemetrySide(settings, log=log, clock=system_clock, service="steelyard", port=settings.metrics_port)
         self.telemetry = told
         self._database = Database(url, database_limits(settings), telemetry=told.store)
+        self._database.is_held = is_held
         self._operations = Operations(settings, self._database)
         jitter = random.random  # noqa: S311 - spreads retries, no secret
         self.feeds = FeedSide(settings, self._database, clock=system_clock, jitter=jitter, log=log)
+        status = StatusSide(
+            settings,
+            self._database,
+            cache=self._operations.answers,
+            access=self._operations.access,
+            feeds=self.feeds,
+            clock=system_clock,
+        )
         self.server = GrpcServer(
-            servicers(self._operations, PageTokens(_page_token_key(settings))),
-            settings=_server_settings(settings),
+            servicers(self._operations, PageTokens(page_token_key(settings)), status=status.tell),
+            settings=server_settings(settings),
             ping=self._database.ping,
+            needs=status.needs,
             log=log,
             refusals=self._operations.access.layers(log),
             meters=told.meters,
@@ -276,6 +296,10 @@ class Service:
     def address(self) -> str:
         """`host:port`, as a client takes it."""
         return self.server.address
+
+    def admit(self) -> None:
+        """Lets the store be used: it is there, and of a schema that we know."""
+        self._database.is_held = False
 
     async def start(self) -> None:
         """Answers calls from now on."""
@@ -349,43 +373,6 @@ class Worker:
         await self._database.close()
 
 
-def database_limits(settings: Settings) -> DatabaseLimits:
-    """What bounds the use of the store."""
-    return DatabaseLimits(pool_size=settings.pool_size, statement_timeout_ms=int(settings.statement_timeout_s * 1_000))
-
-
-def _import_limits(settings: Settings) -> ImportLimits:
-    return ImportLimits(
-        file_bytes_max=settings.import_file_mib * 1024 * 1024,
-        rows_max=settings.import_rows,
-        small_rows_max=settings.small_import_rows,
-        running_max=settings.imports_at_once,
-        build_timeout_s=settings.build_timeout_s,
-    )
-
-
 def new_accounts(settings: Settings) -> AccountRules:
     """The pattern after which accounts are made that do not exist before their first fill."""
     return AccountRules(Account(""), time_zone=settings.account_time_zone)
-
-
-def _server_settings(settings: Settings) -> ServerSettings:
-    return ServerSettings(
-        host=settings.host,
-        port=settings.port,
-        limits=RpcLimits(
-            unary_deadline_s=settings.unary_deadline_s,
-            import_deadline_s=settings.import_deadline_s,
-            concurrent_rpcs=settings.concurrent_rpcs,
-        ),
-        has_reflection=settings.has_reflection,
-        shares_port=settings.shares_port,
-        drain_wait_s=settings.drain_wait_s,
-        drain_grace_s=settings.drain_grace_s,
-    )
-
-
-def _page_token_key(settings: Settings) -> bytes:
-    if settings.page_token_key is None:
-        return secrets.token_bytes(32)
-    return settings.page_token_key.get_secret_value().encode()

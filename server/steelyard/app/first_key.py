@@ -7,7 +7,8 @@ import random
 import uuid
 from collections.abc import Callable
 
-from steelyard.app.assembly import database_limits, system_clock
+from steelyard.app.assembly import system_clock
+from steelyard.app.bounds import database_limits
 from steelyard.app.failures import MISUSED, CommandFailed
 from steelyard.app.settings import Settings
 from steelyard.app.store import check_revision, embedded_url

@@ -23,6 +23,7 @@ from steelyard.operations.read_performance import PerformanceAnswers, ReadPerfor
 from steelyard.operations.read_portfolio import PortfolioAnswers, ReadPortfolio
 from steelyard.operations.read_positions import ReadPositions
 from steelyard.operations.refresh_marks import RefreshMarks
+from steelyard.operations.service_status import CacheSigns
 from steelyard.operations.watch_portfolio import WatchPortfolio
 from steelyard.operations.watch_positions import WatchPositions
 from steelyard.prices.sources import PriceSourceSettings, price_source
@@ -144,6 +145,14 @@ class CachedAnswers:
         self.portfolio, self.performance, self._cached = cached, figures, [cached, figures]
         watch_answers(database.telemetry.meters, "portfolio", figures=lambda: [cached.figures])
         watch_answers(database.telemetry.meters, "performance", figures=lambda: figures.figures)
+
+    async def probe(self) -> CacheSigns | None:
+        """How Redis is doing; None: there is none. Raises nothing."""
+        if self._redis is None:
+            return None
+        figures = self._redis.figures
+        is_reachable = await self._redis.is_reachable()
+        return CacheSigns(is_reachable, figures.hit_rate if figures.hits + figures.misses else None)
 
     def start(self) -> None:
         """Reads the portfolios of the accounts that wrote last, so that the first questions find them."""

@@ -156,6 +156,8 @@ class Settings(BaseSettings):
     build_timeout_s: Annotated[int, Field(ge=1, le=7 * 86_400)] = 3_600
     worker_bulk_jobs: Count = 1
     """Chunks of bulk builds that one worker folds at a time; immediate ones have a place of their own."""
+    worker_silence_max_s: Seconds = 30.0
+    """A worker that has not beaten for this long is none; where there is none, BuildService is NOT_SERVING."""
 
     redis_url: SecretStr | None = None
     """redis://[:password@]host:port/db: answers about portfolios and performance are kept there; none: no cache."""

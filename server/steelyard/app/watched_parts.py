@@ -19,7 +19,7 @@ Series = Iterable[tuple[tuple[str, ...], float]]
 
 def redis_calls(telemetry: StoreTelemetry) -> Callable[[str, float], None]:
     """What is told how long each call of Redis took."""
-    seconds = {call: telemetry.meters.histogram(metrics.CACHE_SECONDS, call) for call in ("get", "put", "add")}
+    seconds = {call: telemetry.meters.histogram(metrics.CACHE_SECONDS, call) for call in ("get", "put", "add", "ping")}
 
     def called(call: str, took_s: float) -> None:
         seconds[call].observe(took_s)

@@ -106,6 +106,13 @@ class RedisCache:
             count, _ = await steps.execute()
         return int(count)
 
+    async def is_reachable(self) -> bool:
+        """Whether Redis answers now; also what lets it be tried again after it was held back. Raises nothing."""
+        return bool((await self._try("ping", self._ping))[1])
+
+    async def _ping(self) -> bool:
+        return bool(await self._redis.ping())
+
     async def settled(self) -> None:
         """Waits for the puts that have begun."""
         await asyncio.gather(*self._puts)

@@ -20,6 +20,7 @@ from steelyard.rpc.day_rules import day_rule, encode_day_rule
 from steelyard.rpc.header import freshness, read_header, write_header
 from steelyard.rpc.keys import encode_key, key_terms
 from steelyard.rpc.page_tokens import PageTokens
+from steelyard.rpc.tell_status import TellStatus
 from steelyard.v1 import admin_pb2, admin_service_pb2, admin_service_pb2_grpc
 
 T = TypeVar("T")
@@ -45,9 +46,16 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     """Who may hold positions, and by which rules."""
 
     def __init__(
-        self, *, accounts: KeepAccounts, keys: KeepKeys | None = None, tokens: PageTokens, clock: Clock
+        self,
+        *,
+        accounts: KeepAccounts,
+        keys: KeepKeys | None = None,
+        status: TellStatus,
+        tokens: PageTokens,
+        clock: Clock,
     ) -> None:
         """`keys` is None while the service keeps none."""
+        self._status = status
         self._accounts = accounts
         self._keys = keys
         self._tokens = tokens
@@ -138,6 +146,12 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         return admin_service_pb2.RevokeApiKeyResponse(
             header=write_header((), at=self._clock()), key=encode_key(receipt.key), replayed=receipt.is_replayed
         )
+
+    async def GetServiceStatus(
+        self, request: admin_service_pb2.GetServiceStatusRequest, context: Context
+    ) -> admin_service_pb2.GetServiceStatusResponse:
+        """How the service is."""
+        return await self._status.answer(context)
 
     @property
     def _kept_keys(self) -> KeepKeys:

@@ -19,6 +19,7 @@ from sqlalchemy import event, make_url
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from steelyard.accounting.errors import StoreUnavailable
 from steelyard.operations.observing import origin
 from steelyard.storage.driver_errors import translated
 from steelyard.telemetry.store import StoreTelemetry
@@ -49,6 +50,8 @@ class Database:
         self.url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         """For parts that need a connection of their own (listeners, the task engine); holds the password."""
         self._limits = limits
+        self.is_held = False
+        """Held: it counts as away, until somebody has made sure that it is one we can work with."""
         self.engine: AsyncEngine = create_async_engine(
             make_url(url).set(drivername="postgresql+asyncpg"),
             pool_size=limits.pool_size,
@@ -89,6 +92,7 @@ class Database:
     @asynccontextmanager
     async def core(self) -> AsyncIterator[AsyncConnection]:
         """SQLAlchemy's connection inside a REPEATABLE READ, READ ONLY transaction."""
+        self._refuse_held()
         with translated():
             async with self.engine.connect() as connection:
                 await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -97,6 +101,7 @@ class Database:
     @asynccontextmanager
     async def bare(self) -> AsyncIterator[Connection]:
         """A driver connection of the pool without a transaction; the caller begins and ends his own."""
+        self._refuse_held()
         begun_s = time.perf_counter()
         with translated():
             async with self.engine.connect() as connection:
@@ -113,6 +118,10 @@ class Database:
         """Raises `StoreUnavailable` when the store does not answer."""
         async with self.bare() as connection:
             await connection.fetchval("SELECT 1")
+
+    def _refuse_held(self) -> None:
+        if self.is_held:
+            raise StoreUnavailable("the database was not reached yet")
 
     @property
     def in_use(self) -> int:

@@ -48,7 +48,7 @@ LEFT JOIN position_events e ON e.account = o.account AND e.book = o.book AND e.i
     AND e.leg = o.leg AND e.version = o.version
 ORDER BY o.account, o.seq, o.ordinal
 """  # noqa: S608
-_OLDEST = """
+OLDEST_WAITING = """
 WITH RECURSIVE a(account) AS (
     (SELECT account FROM outbox ORDER BY account LIMIT 1)
     UNION ALL
@@ -138,7 +138,7 @@ class PostgresOutbox:
     async def waiting_since(self) -> datetime | None:
         """When the oldest message that still waits was committed; None where none does."""
         async with self._database.bare() as connection:
-            since: datetime | None = await connection.fetchval(_OLDEST)
+            since: datetime | None = await connection.fetchval(OLDEST_WAITING)
         return since
 
     @asynccontextmanager
