@@ -1,7 +1,7 @@
 """Watchers are told everything once, in order, and can be taken up again where they were."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -12,6 +12,7 @@ from steelyard.accounting.errors import ResumeTokenExpired
 from steelyard.operations import account_tail
 from steelyard.operations.account_tail import AccountTail
 from steelyard.operations.mark_tail import MarkTail
+from steelyard.operations.read_events import PositionEvent
 from steelyard.operations.watch_positions import (
     ChangeKind,
     MessageKind,
@@ -135,6 +136,45 @@ async def test_changes_while_nobody_watched_are_told_on_return(desk: Desk, watch
         await desk.recording.record(make_fill(number, "BUY", "1", "21000"))
     (message,) = await until(watching.positions.watch(replace(REQUEST, resume=point)), MessageKind.CHANGE)
     assert told([message]) == [(ChangeKind.ADDED, 5)]
+
+
+class SlowPast(ChangeReads):
+    """Takes its time to read what lies behind one place; whatever is newer comes at once."""
+
+    slow_after = account_tail.Place(0)
+
+    async def changes(
+        self, after: Mapping[keys.Account, account_tail.Place], *, limit: int
+    ) -> Mapping[keys.Account, Sequence[PositionEvent]]:
+        found = await super().changes(after, limit=limit)
+        if self.slow_after in after.values():
+            await asyncio.sleep(0.5)
+        return found
+
+
+@pytest.mark.parametrize("mode", WatchMode)
+async def test_what_comes_while_a_watcher_catches_up_is_told_after_what_he_missed(desk: Desk, mode: WatchMode) -> None:
+    watching, request = Watching(desk), replace(REQUEST, mode=mode)
+    watching.store = SlowPast(desk.database)
+    watching.tail = AccountTail(watching.store, interval_s=0.01)
+    marks = MarkTail(MarkTable(desk.database), interval_s=0.01)
+    watching.positions = WatchPositions(watching.store, watching.tail, marks=marks, clock=lambda: NOW)
+    watching.tail.start()
+    await desk.recording.record(make_fill(1, "BUY", "1", "21000"))
+    point = (await until(watching.positions.watch(request), MessageKind.SNAPSHOT_END))[-1].point
+    for number in (2, 3):
+        await desk.recording.record(make_fill(number, "BUY", "1", "21000"))
+    SlowPast.slow_after = point.place
+    stream = watching.positions.watch(replace(request, resume=point))
+    coming = asyncio.create_task(until(stream, MessageKind.CHANGE))
+    await asyncio.sleep(0.2)
+    for number in (4, 5):
+        await desk.recording.record(make_fill(number, "BUY", "1", "21000"))
+    versions = [version for _, version in told(await coming)]
+    while versions[-1] < 5:
+        versions += [version for _, version in told(await until(stream, MessageKind.CHANGE))]
+    assert versions == ([2, 3, 4, 5] if mode is WatchMode.EVERY_VERSION else [5])
+    await watching.tail.close()
 
 
 async def test_a_heartbeat_carries_the_place_while_nothing_happens(watching: Watching) -> None:

@@ -107,6 +107,22 @@ class Subscription:
             self._latest[event.key] = Change(event, was_open if known is None else known.was_open)
         self._arrived.set()
 
+    def beside(self) -> Subscription:
+        """An empty one of the same kind, to gather what comes before all that this one is offered."""
+        return Subscription(wants=self._wants, is_every_version=self._is_every_version)
+
+    def put_first(self, missed: Subscription) -> None:
+        """Takes in what another one has gathered, as if it had been offered before everything else."""
+        self.is_overrun = self.is_overrun or missed.is_overrun
+        self._queue.extendleft(reversed(missed._queue))
+        latest = dict(missed._latest)
+        for key, change in self._latest.items():
+            known = latest.pop(key, None)
+            latest[key] = change if known is None else Change(change.event, known.was_open)
+        self._latest = latest
+        if not self.is_empty:
+            self._arrived.set()
+
     @property
     def is_empty(self) -> bool:
         """Whether everything offered has been taken."""
@@ -210,16 +226,21 @@ class AccountTail:
         return Place(0) if followed is None else followed.place
 
     async def catch_up(self, account: Account, subscription: Subscription, *, after: Place, until: Place) -> None:
-        """Offers what lies between two places of the log, for a watcher who comes back."""
+        """Offers what lies between two places of the log, for a watcher who comes back.
+
+        The tail goes on meanwhile, and offers him what is newer: what he missed is put before that.
+        """
+        missed = subscription.beside()
         while after < until:
             found = await self._store.changes({account: after}, limit=CHANGES_AT_ONCE)
             events = found.get(account, ())
             for event in events:
                 if place_of(event) <= until:
-                    subscription.offer(event)
+                    missed.offer(event)
             if len(events) < CHANGES_AT_ONCE:
-                return
+                break
             after = place_of(events[-1])
+        subscription.put_first(missed)
 
     async def _run(self) -> None:
         while True:
