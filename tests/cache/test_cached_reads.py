@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 
@@ -15,11 +16,13 @@ from steelyard.accounting.trading_calendar import Calendar
 from steelyard.cache.redis_cache import RedisCache
 from steelyard.operations.cached_reads import CachedPortfolio
 from steelyard.operations.caching import NoCache
+from steelyard.operations.keep_accounts import AccountChange
 from steelyard.operations.newest_heads import NewestHeads
 from steelyard.operations.performance_ranges import CurvePoints, Grouping, RangeQuestion, TripScope
 from steelyard.operations.read_performance import PerformanceFilter
 from steelyard.operations.read_portfolio import ReadPortfolio
 from steelyard.operations.reading import Freshness, Reading, ServedFrom
+from steelyard.operations.record_fills import RequestIdentity
 from steelyard.storage.database import Database
 from steelyard.storage.heads import HeadReads
 from steelyard.storage.portfolio_reads import PortfolioReads
@@ -168,6 +171,31 @@ async def test_a_day_and_a_week_are_kept_by_what_they_resolve_to(desk: Desk) -> 
         week = await desk.performance.weekly(PerformanceFilter(accounts=[DESK], day=day))
         assert week.value.currencies["USDT"].total == 1
     assert desk.performance.figures[1].from_memory == 2
+
+
+async def test_a_day_by_the_accounts_own_rule_costs_one_look_at_the_log(desk: Desk) -> None:
+    strict = Desk(desk.book, NoCache(), fresh_s=0)
+    await desk.buy("1")
+    await desk.buy("-1", price="130")
+    wanted = PerformanceFilter(accounts=[DESK], day=date(2026, 3, 2))
+    first = await strict.performance.daily(wanted)
+    looked = strict.log.asked
+    again = await strict.performance.daily(wanted)
+    assert (first.seen.served_from, again.seen.served_from) == (ServedFrom.STORE, ServedFrom.CACHE)
+    assert strict.log.asked == looked + 1
+
+
+async def test_another_rule_of_the_account_counts_from_its_commit_on(desk: Desk) -> None:
+    strict = Desk(desk.book, NoCache(), fresh_s=0)
+    await desk.buy("1")
+    wanted = PerformanceFilter(accounts=[DESK], day=date(2026, 3, 2))
+    before = (await strict.performance.daily(wanted)).value.day_rule
+    change = AccountChange(account=DESK, day_rule=Calendar("Asia/Tokyo"))
+    await desk.book.accounts.upsert(change, request=RequestIdentity(uuid4(), b"rule"))
+    after = await strict.performance.daily(wanted)
+    assert before != after.value.day_rule == Calendar("Asia/Tokyo")
+    assert after.seen.served_from is ServedFrom.STORE
+    assert (await strict.performance.resolve(wanted)).day_rule == Calendar("Asia/Tokyo")
 
 
 async def test_a_range_is_kept_by_all_that_was_asked_of_it(desk: Desk) -> None:

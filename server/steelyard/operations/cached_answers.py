@@ -139,14 +139,16 @@ class CachedAnswers(Generic[T]):
         read: Read[T],
         freshness: Freshness = AS_IT_IS,
         max_staleness: timedelta | None = None,
+        newest: Sequence[int] | None = None,
     ) -> Answer[T]:
         """The answer, as fresh as demanded; `seen` says of which commits and from where.
 
-        With `max_staleness` the last known figures answer, up to that age, when the store is away. Raises what `read`
-        raises.
+        `newest` are the commits of the question's accounts, and what is demanded of them, where the caller has looked
+        them up for this question already. With `max_staleness` the last known figures answer, up to that age, when the
+        store is away. Raises what `read` raises.
         """
         try:
-            answering = self._answer(question, read=read, freshness=freshness)
+            answering = self._answer(question, read=read, freshness=freshness, newest=newest)
             return await patiently(answering, max_staleness=max_staleness, freshness=freshness)
         except StoreUnavailable:
             known = None if max_staleness is None else await self._last_known(question, max_staleness)
@@ -164,10 +166,12 @@ class CachedAnswers(Generic[T]):
         """Ends reads that nobody may be waiting for any more."""
         await self._flights.close()
 
-    async def _answer(self, question: Question, *, read: Read[T], freshness: Freshness) -> Answer[T]:
+    async def _answer(
+        self, question: Question, *, read: Read[T], freshness: Freshness, newest: Sequence[int] | None = None
+    ) -> Answer[T]:
         begun_s = self._now_s()
         wanted = _concerning(question, freshness.min_commit)
-        seqs = await self._seqs(question, wanted)
+        seqs = newest or await self._seqs(question, wanted)
         if seqs is None:
             return await self._read_alone(read, freshness)
         kept = self._memory.get((question, *seqs), now_s=begun_s)

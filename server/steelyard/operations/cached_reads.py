@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import replace
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from steelyard.accounting.errors import SteelyardError
 from steelyard.accounting.keys import Account, InstrumentName
-from steelyard.accounting.trading_calendar import monday_of
+from steelyard.accounting.trading_calendar import DayRule, monday_of
 from steelyard.operations.answer_form import AnswerForm
 from steelyard.operations.cached_answers import CachedAnswers, CachedAnswersFigures
 from steelyard.operations.caching import Cache, Question
-from steelyard.operations.newest_heads import NewestHeads
+from steelyard.operations.newest_heads import ACCOUNTS_MAX, NewestHeads
 from steelyard.operations.performance_ranges import RangeQuestion, RangeRead
 from steelyard.operations.ports import Clock
 from steelyard.operations.read_performance import PerformanceFilter, PerformanceRead, ReadPerformance
@@ -112,6 +113,14 @@ class CachedPortfolio:
         await self._answers.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    rule: DayRule | None
+    """None: that of whoever answers."""
+    seqs: Sequence[int] | None = None
+    """The newest commit of the one account that is asked about, where it was looked up."""
+
+
 class CachedPerformance:
     """Answers like `ReadPerformance`."""
 
@@ -126,6 +135,8 @@ class CachedPerformance:
         weekly_ttl_s: float = WEEKLY_TTL_S,
     ) -> None:
         self._read = read
+        self._heads = heads
+        self._rules: OrderedDict[Account, tuple[DayRule, int]] = OrderedDict()
         form: AnswerForm[PerformanceRead] = AnswerForm(PerformanceRead)
         self._daily = CachedAnswers(cache, heads, form=form, ttl_s=daily_ttl_s, clock=clock)
         self._weekly = CachedAnswers(cache, heads, form=form, ttl_s=weekly_ttl_s, clock=clock)
@@ -140,39 +151,60 @@ class CachedPerformance:
 
     async def daily(self, wanted: PerformanceFilter, *, freshness: Freshness = AS_IT_IS) -> Answer[PerformanceRead]:
         """One trading day. Raises `InvalidField` for a zone that is none or a day that no calendar reaches."""
-        meant = await self._read.resolve(wanted)
-        return await self._answer(self._daily, meant, kind="daily", ask=self._read.daily, freshness=freshness)
+        named = await self._named(wanted.day_rule, wanted.accounts, freshness=freshness)
+        meant = await self._read.resolve(replace(wanted, day_rule=named.rule))
+        return await self._daily.answer(
+            _performance_question(meant, kind="daily"),
+            read=lambda fresh: self._read.daily(meant, freshness=fresh),
+            freshness=freshness,
+            newest=named.seqs,
+        )
 
     async def weekly(self, wanted: PerformanceFilter, *, freshness: Freshness = AS_IT_IS) -> Answer[PerformanceRead]:
         """The trading week that holds a day, Monday to Monday. Raises `InvalidField` like `daily`."""
-        meant = await self._read.resolve(wanted)
+        named = await self._named(wanted.day_rule, wanted.accounts, freshness=freshness)
+        meant = await self._read.resolve(replace(wanted, day_rule=named.rule))
         assert meant.day is not None
-        meant = replace(meant, day=monday_of(meant.day))
-        return await self._answer(self._weekly, meant, kind="weekly", ask=self._read.weekly, freshness=freshness)
+        week = replace(meant, day=monday_of(meant.day))
+        return await self._weekly.answer(
+            _performance_question(week, kind="weekly"),
+            read=lambda fresh: self._read.weekly(week, freshness=fresh),
+            freshness=freshness,
+            newest=named.seqs,
+        )
 
     async def over(self, question: RangeQuestion, *, freshness: Freshness = AS_IT_IS) -> Answer[RangeRead]:
         """Any range of time. Raises `InvalidField` like `daily`, and for a range or groups beyond what is answered."""
-        meant = await self._read.resolve_range(question)
+        named = await self._named(question.day_rule, question.scope.accounts, freshness=freshness)
+        meant = await self._read.resolve_range(replace(question, day_rule=named.rule))
         return await self._ranges.answer(
-            _range_question(meant), read=lambda fresh: self._read.over(meant, freshness=fresh), freshness=freshness
+            _range_question(meant),
+            read=lambda fresh: self._read.over(meant, freshness=fresh),
+            freshness=freshness,
+            newest=named.seqs,
         )
 
     async def resolve(self, wanted: PerformanceFilter) -> PerformanceFilter:
         """The same question with its day rule and its day spelt out. Raises `InvalidField` like `daily`."""
-        return await self._read.resolve(wanted)
+        named = await self._named(wanted.day_rule, wanted.accounts, freshness=AS_IT_IS)
+        return await self._read.resolve(replace(wanted, day_rule=named.rule))
 
-    async def _answer(
-        self,
-        answers: CachedAnswers[PerformanceRead],
-        meant: PerformanceFilter,
-        *,
-        kind: str,
-        ask: Callable[..., Awaitable[Answer[PerformanceRead]]],
-        freshness: Freshness,
-    ) -> Answer[PerformanceRead]:
-        return await answers.answer(
-            _performance_question(meant, kind=kind), read=lambda fresh: ask(meant, freshness=fresh), freshness=freshness
-        )
+    async def _named(self, rule: DayRule | None, accounts: Sequence[Account], *, freshness: Freshness) -> _Named:
+        """The day rule that is meant, where an account's own is, with the newest commit that it was looked up under.
+
+        Every change of a record steps its account's log, so a rule is read once for each commit.
+        """
+        if rule is not None or len(accounts) != 1:
+            return _Named(rule)
+        account = accounts[0]
+        seqs = await self._heads.of(accounts, at_least=freshness.min_commit)
+        known = self._rules.get(account)
+        if known is None or known[1] != seqs[0]:
+            known = await self._read.account_rule(account)
+            self._rules[account] = known
+            while len(self._rules) > ACCOUNTS_MAX:
+                self._rules.popitem(last=False)
+        return _Named(known[0], seqs)
 
     async def close(self) -> None:
         """Ends reads under way."""

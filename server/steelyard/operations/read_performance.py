@@ -76,8 +76,8 @@ class PerformanceRead:
 class PerformanceStore(Protocol):
     """Counts and sums completed round trips."""
 
-    async def day_rule_of(self, account: Account) -> Mapping[str, str] | None:
-        """The day rule in an account's record; None for an unknown account."""
+    async def day_rule_of(self, account: Account) -> tuple[Mapping[str, str] | None, int]:
+        """The day rule in an account's record (None for an unknown account), and its newest seq (0: it has none)."""
         ...
 
     async def completed(
@@ -178,14 +178,21 @@ class ReadPerformance:
         """The same question with its day rule spelt out. Raises `InvalidField` for a zone that is none."""
         return replace(question, day_rule=await self._rule(question.day_rule, question.scope.accounts))
 
+    async def account_rule(self, account: Account) -> tuple[DayRule, int]:
+        """The day rule of an account, calendar days where it is unknown, and the seq that the same snapshot saw.
+
+        Every change of an account's record is a commit of its own, so under one seq the rule is always the same.
+        """
+        texts, seq = await self._store.day_rule_of(account)
+        return Calendar() if texts is None else rule_of_texts(texts), seq
+
     async def _rule_and_day(self, wanted: PerformanceFilter) -> tuple[DayRule, date]:
         rule = await self._rule(wanted.day_rule, wanted.accounts)
         return rule, wanted.day or day_of(self._clock(), rule)
 
     async def _rule(self, rule: DayRule | None, accounts: Sequence[Account]) -> DayRule:
         if rule is None and len(accounts) == 1:
-            texts = await self._store.day_rule_of(accounts[0])
-            rule = None if texts is None else rule_of_texts(texts)
+            rule, _ = await self.account_rule(accounts[0])
         rule = rule or Calendar()
         check_rule(rule)
         return rule

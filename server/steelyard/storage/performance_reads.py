@@ -28,6 +28,10 @@ T, RECORD, RULES, P = round_trips.c, instruments.c, accounts.c, positions.c
 gross_pnl = case((RULES.cost_method == CostMethod.LOTS.value, T.gross_lots), else_=T.gross_average)
 """What a trip realized by price, by its account's cost method."""
 costs = T.fees - T.funding
+_DAY_RULE = """
+SELECT (SELECT day_rule FROM accounts WHERE account = $1),
+       coalesce((SELECT seq FROM account_heads WHERE account = $1), 0)
+"""
 
 
 class PerformanceReads:
@@ -36,11 +40,11 @@ class PerformanceReads:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def day_rule_of(self, account: Account) -> Mapping[str, str] | None:
-        """The day rule in an account's record; None for an unknown account."""
+    async def day_rule_of(self, account: Account) -> tuple[Mapping[str, str] | None, int]:
+        """The day rule in an account's record (None for an unknown account), and its newest seq (0: it has none)."""
         async with self._database.bare() as connection:
-            text = await connection.fetchval("SELECT day_rule FROM accounts WHERE account = $1", account)
-        return None if text is None else json.loads(text)
+            text, seq = await connection.fetchrow(_DAY_RULE, account)
+        return None if text is None else json.loads(text), seq
 
     async def completed(
         self, scope: TripScope, *, interval: Interval, heads: Collection[Account]
