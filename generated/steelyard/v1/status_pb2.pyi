@@ -380,8 +380,8 @@ class CacheStatus(_message.Message):
     state: Global___PartState.ValueType
     """OFF, UP or DOWN."""
     hit_rate: _builtins.str
-    """The part of questions to Redis that found something since this process started, 0 to 1, rounded to 4 places.
-    Unset: nobody has asked yet, or not for the caller.
+    """The part of the questions about portfolios and performance that cost no read of the store since this process
+    started, 0 to 1, rounded to 4 places. Unset: nobody has asked yet, or not for the caller.
     """
     def __init__(
         self,

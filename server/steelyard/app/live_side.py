@@ -11,6 +11,7 @@ from steelyard.app.settings import Settings
 from steelyard.app.watched_parts import price_calls, redis_calls, watch_answers, watch_redis
 from steelyard.cache.redis_cache import RedisCache
 from steelyard.operations.account_tail import AccountTail
+from steelyard.operations.cached_answers import CachedAnswersFigures
 from steelyard.operations.cached_reads import CachedPerformance, CachedPortfolio
 from steelyard.operations.caching import NoCache
 from steelyard.operations.fresh_prices import FreshPrices
@@ -150,9 +151,10 @@ class CachedAnswers:
         """How Redis is doing; None: there is none. Raises nothing."""
         if self._redis is None:
             return None
-        figures = self._redis.figures
-        is_reachable = await self._redis.is_reachable()
-        return CacheSigns(is_reachable, figures.hit_rate if figures.hits + figures.misses else None)
+        kept = [figures for each in self._cached for figures in _figures_of(each)]
+        hits = sum(figures.hits for figures in kept)
+        asked = hits + sum(figures.from_store + figures.uncached + figures.last_known for figures in kept)
+        return CacheSigns(await self._redis.is_reachable(), hits / asked if asked else None)
 
     def start(self) -> None:
         """Reads the portfolios of the accounts that wrote last, so that the first questions find them."""
@@ -176,3 +178,7 @@ class CachedAnswers:
             await cached.close()
         if self._redis is not None:
             await self._redis.close()
+
+
+def _figures_of(cached: CachedPortfolio | CachedPerformance) -> Sequence[CachedAnswersFigures]:
+    return cached.figures if isinstance(cached, CachedPerformance) else (cached.figures,)

@@ -15,7 +15,7 @@ from steelyard.app.feed_side import broker_line
 from steelyard.app.running import until_stopped
 from steelyard.app.serving_processes import STOP_MARGIN_S, ServingProcesses, drain_max_s
 from steelyard.app.settings import Settings
-from steelyard.app.store import EmbeddedStore, check_revision
+from steelyard.app.store import EmbeddedStore, StoreAway, check_revision, until_ready
 from steelyard.app.telemetry_side import process_log
 from steelyard.app.token_key import with_token_key
 from steelyard.app.worker_process import WorkerProcess
@@ -34,6 +34,8 @@ class _Surroundings:
     url: str
     database: str
     worker: str = "none here: run `steelyard work`"
+    is_away: bool = False
+    """Whether the database could not be reached: the service says NOT_SERVING until it can."""
     parts: list[Awaitable[Any]] = field(default_factory=list)
 
 
@@ -53,8 +55,10 @@ async def serve(
         around = await _surroundings(settings, has_worker=has_worker, stack=stack, log=log)
         settings = with_token_key(settings)
         serving = Service if settings.processes == 1 else ServingProcesses
-        service = serving(settings, url=around.url, log=log)
+        service = serving(settings, url=around.url, log=log, is_held=around.is_away)
         await service.start()
+        if around.is_away:
+            around.parts.append(_admit_when_ready(service, url=around.url, log=log))
         say(f"steelyard serves on {service.address}: {reach(settings)}, {guard_line(settings)}")
         say(f"  database: {around.database}")
         say(f"  broker: {broker_line(settings)}")
@@ -80,13 +84,26 @@ async def _surroundings(
         around = _Surroundings(store.url, f"embedded, kept in {settings.folder}", parts=[store.keep_running()])
     else:
         url = settings.database_url.get_secret_value()
-        await check_revision(url)
         around = _Surroundings(url, "as STEELYARD_DATABASE_URL says")
+        try:
+            await check_revision(url)
+        except StoreAway:
+            around.is_away = True
+            around.database += ", AWAY: waiting for it"
     if settings.database_url is None if has_worker is None else has_worker:
         worker = await stack.enter_async_context(WorkerProcess.open(url=around.url, log=log))
         around.worker = f"process {worker.pid}"
         around.parts.append(worker.keep_running())
     return around
+
+
+async def _admit_when_ready(service: Service | ServingProcesses, *, url: str, log: Log) -> None:
+    """Lets the service use its database once that is there, and watches for ever. Raises `StoreNotReady` where it turns
+    out to be one that we cannot work with."""
+    await until_ready(url, log=log)
+    log.info("store_reached")
+    service.admit()
+    await asyncio.Event().wait()
 
 
 def _connections(settings: Settings) -> int:

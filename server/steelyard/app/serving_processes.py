@@ -29,8 +29,8 @@ class ServerNotStarted(CommandFailed):
 class ServingProcesses:
     """As many serving processes as settings say; started, waited for and stopped like the one service it stands for."""
 
-    def __init__(self, settings: Settings, *, url: str, log: Log) -> None:
-        """Raises `OSError` when the port cannot be had."""
+    def __init__(self, settings: Settings, *, url: str, log: Log, is_held: bool = False) -> None:
+        """Raises `OSError` when the port cannot be had. `is_held` is each child's own affair."""
         self._host = settings.host
         self._holder = hold_port(settings)
         self.port: int = self._holder.getsockname()[1]
@@ -56,6 +56,9 @@ class ServingProcesses:
     def pids(self) -> Sequence[int]:
         """The processes that run now, or ran last."""
         return [child.pid for child in self._children]
+
+    def admit(self) -> None:
+        """Each process finds out by itself that the store is there."""
 
     async def start(self) -> None:
         """Starts all, and returns when each of them answers calls. Raises `ServerNotStarted`."""

@@ -16,7 +16,7 @@ from steelyard.accounting.errors import StoreUnavailable
 from steelyard.app.assembly import Worker
 from steelyard.app.child_process import end_with_owner
 from steelyard.app.settings import Settings
-from steelyard.app.store import check_revision, embedded_url
+from steelyard.app.store import embedded_url, until_ready
 from steelyard.app.telemetry_side import process_log
 from steelyard.telemetry.logs import Log
 
@@ -41,7 +41,9 @@ async def work(settings: Settings, *, is_owned: bool, stop: asyncio.Event) -> bo
     if is_owned:
         end_with_owner(stop, grace_s=2 * STOP_GRACE_S)
     async with embedded_url(settings) as url:
-        await check_revision(url)
+        await _run_within(until_ready(url, log=log), stop=stop, grace_s=0)
+        if stop.is_set():
+            return True
         log.info("worker_started", pid=os.getpid())
         while not stop.is_set():
             await _until_away(settings, url=url, log=log, stop=stop)
@@ -60,13 +62,13 @@ async def _until_away(settings: Settings, *, url: str, log: Log, stop: asyncio.E
         await worker.close()
 
 
-async def _run_within(run: Coroutine[Any, Any, None], *, stop: asyncio.Event) -> None:
+async def _run_within(run: Coroutine[Any, Any, None], *, stop: asyncio.Event, grace_s: float = STOP_GRACE_S) -> None:
     """Runs to the end; once `stop` is set no longer than a grace: connecting to a store that is away takes longer."""
     running = asyncio.create_task(run)
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait((running,), timeout=STOP_GRACE_S if stop.is_set() else None)
+        await asyncio.wait((running,), timeout=grace_s if stop.is_set() else None)
     finally:
         stopping.cancel()
         running.cancel()
