@@ -1,16 +1,17 @@
 """Completed round trips as performance counts them: sums made by the database, by the index on closing time.
 
-No index covers the figures. Measured on a million trips: it would make a week of 19,200 trips quicker by 7 of 20 ms
-while all is in memory, but then every fill of an open trip would have to touch it, where today it touches no index.
+No index covers the figures. Measured on a million trips: it would make a week of 19,200 trips quicker by a third while
+all is in memory, but then every fill of an open trip would have to touch it, where today it touches no index.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from typing import Any
+from functools import cache
 
-from sqlalchemy import ColumnElement, FromClause, and_, case, func, select
+from sqlalchemy import BigInteger, ColumnElement, FromClause, and_, bindparam, case, func, literal_column, select
+from sqlalchemy import cast as sql_cast
 
 from steelyard.accounting.keys import Account
 from steelyard.accounting.performance import Basis, Performance, performance_of_sums
@@ -19,6 +20,8 @@ from steelyard.accounting.trading_calendar import Interval
 from steelyard.operations.performance_ranges import CurvePoints, Cut, Measured, TripScope
 from steelyard.operations.reading import Snapshot
 from steelyard.storage import performance_ranges
+from steelyard.storage.account_log import read_heads
+from steelyard.storage.compiled import NAMES, Compiled
 from steelyard.storage.database import Database
 from steelyard.storage.tables import accounts, instruments, positions, round_trips
 from steelyard.storage.trip_reads import heads_in
@@ -32,6 +35,11 @@ _DAY_RULE = """
 SELECT (SELECT day_rule FROM accounts WHERE account = $1),
        coalesce((SELECT seq FROM account_heads WHERE account = $1), 0)
 """
+_FILTERS: Mapping[str, ColumnElement[str]] = {
+    "accounts": RULES.account,
+    "books": T.book,
+    "instruments": T.instrument,
+}
 
 
 class PerformanceReads:
@@ -50,11 +58,16 @@ class PerformanceReads:
         self, scope: TripScope, *, interval: Interval, heads: Collection[Account]
     ) -> Snapshot[Mapping[str, Performance]]:
         """The figures of the trips that closed in an interval, by settle currency, sorted."""
-        statement = _SUMS[scope.basis].select_from(trips_in(scope)).where(*closed_in(scope, interval))
-        async with self._database.core() as connection:
-            rows = (await connection.execute(statement)).mappings().all()
-            seen = await heads_in(connection, heads)
-        return Snapshot({row["currency"]: performance_of_sums(**row) for row in rows}, seen)
+        assert not scope.labels, "days and weeks are not narrowed by labels"
+        filters = {"accounts": scope.accounts, "books": scope.books, "instruments": scope.instruments}
+        given = {name: list(wanted) for name, wanted in filters.items() if wanted}
+        statement = _sums(scope.basis, frozenset(given))
+        arguments = statement.arguments(since=interval[0], until=interval[1], **given)
+        async with self._database.read() as connection:
+            rows = await connection.fetch(statement.text, *arguments)
+            seen = await read_heads(connection, heads)
+        figures = {row["currency"]: performance_of_sums(**row) for row in rows}
+        return Snapshot(figures, {Account(account): seq for account, seq in seen.items()})
 
     async def measured(
         self,
@@ -84,26 +97,54 @@ class PerformanceReads:
         return Snapshot(Measured(totals, groups, curves), seen)
 
 
-def _sums(basis: Basis) -> Any:
-    # Net is summed from its parts at the end: to work it out for each trip would cost as much again.
-    threshold: Any = 0 if basis is Basis.GROSS else costs
-    return (
+@cache
+def _sums(basis: Basis, filters: frozenset[str]) -> Compiled:
+    """Of the trips closed from `since` until before `until`, narrowed by those of `_FILTERS` that are given.
+
+    Sums by instrument first: so each trip's figures are worked out once, and a currency is looked up once for all
+    trips of an instrument.
+    """
+    since, until = (bindparam(name, type_=T.closed_at.type) for name in ("since", "until"))
+    wanted = [column == func.any(bindparam(name, type_=NAMES)) for name, column in _FILTERS.items() if name in filters]
+    trips = (
+        select(
+            T.instrument,
+            gross_pnl.label("gross"),
+            T.fees,
+            T.funding,
+            (gross_pnl if basis is Basis.GROSS else gross_pnl - costs).label("result"),
+            T.unvalued_fees.is_(None).label("has_all"),
+        )
+        .select_from(accounts.join(round_trips, T.account == RULES.account))
+        .where(T.closed_at >= since, T.closed_at < until, *wanted)
+        .offset(literal_column("0"))  # a fence: without it, the result is worked out for each of its uses
+        .subquery("trips")
+        .c
+    )
+    sums = (
+        select(
+            trips.instrument,
+            func.count().label("total"),
+            func.count().filter(trips.result > 0).label("winning"),
+            func.count().filter(trips.result < 0).label("losing"),
+            *(func.sum(trips[name]).label(name) for name in ("gross", "fees", "funding")),
+            func.bool_and(trips.has_all).label("fees_complete"),
+        )
+        .group_by(trips.instrument)
+        .subquery("sums")
+    )
+    counts = (sql_cast(func.sum(sums.c[name]), BigInteger).label(name) for name in ("total", "winning", "losing"))
+    return Compiled(
         select(
             RECORD.settle_currency.label("currency"),
-            func.count().label("total"),
-            func.count().filter(gross_pnl > threshold).label("winning"),
-            func.count().filter(gross_pnl < threshold).label("losing"),
-            func.sum(gross_pnl).label("gross"),
-            func.sum(T.fees).label("fees"),
-            func.sum(T.funding).label("funding"),
-            func.bool_and(T.unvalued_fees.is_(None)).label("fees_complete"),
+            *counts,
+            *(func.sum(sums.c[name]).label(name) for name in ("gross", "fees", "funding")),
+            func.bool_and(sums.c.fees_complete).label("fees_complete"),
         )
+        .select_from(sums.join(instruments, RECORD.instrument == sums.c.instrument))
         .group_by(RECORD.settle_currency)
         .order_by(RECORD.settle_currency)
     )
-
-
-_SUMS = {basis: _sums(basis) for basis in Basis}
 
 
 def trips_in(scope: TripScope, *, has_labels: bool = False) -> FromClause:
