@@ -181,3 +181,34 @@ async def test_of_a_long_queue_the_oldest_messages_come_first(database_url: str)
             await claim.done([message.place for message in messages])
     assert versions == [[1, 2], [3, 4], [5]]
     await feeds.close()
+
+
+COPIES = """
+INSERT INTO position_events SELECT e.account, e.book, e.instrument, e.leg, v, v, e.cause, e.cause_id, e.change,
+    e.fill_ids, e.fill_count, e.state, e.committed_at FROM position_events e, generate_series(2, 2000) v
+"""
+MESSAGES = """
+INSERT INTO outbox SELECT o.account, v, o.ordinal, o.partition, o.topic, o.book, o.instrument, o.leg, v, o.body,
+    o.trace_id, o.created_at FROM outbox o, generate_series(1952, 2000) v
+"""
+EVENTS_READ = """
+SELECT (SELECT sum(idx_tup_read) FROM pg_stat_all_indexes WHERE relname LIKE 'position_events%')
+     + (SELECT sum(seq_tup_read) FROM pg_stat_all_tables WHERE relname LIKE 'position_events%') AS n
+"""
+
+
+async def test_a_relay_that_began_on_a_small_book_reads_no_more_than_its_messages_later(database_url: str) -> None:
+    feeds = await publishing(database_url)
+    async with PostgresOutbox(feeds.database).claim() as claim:
+        await claim.take()
+        await feeds.send(EXECUTIONS, execution("10:00:00", "BUY", "1", "100", "0", "a"))
+        for _ in range(10):
+            assert len(await claim.waiting(limit=200)) == 1
+        await feeds.rows(COPIES)
+        await feeds.rows(MESSAGES)
+        (before,) = await feeds.rows(EVENTS_READ)
+        assert len(await claim.waiting(limit=200)) == 50
+        await claim._connection.execute("SELECT pg_stat_force_next_flush()")
+        (after,) = await feeds.rows(EVENTS_READ)
+    assert 50 <= after["n"] - before["n"] < 2_000
+    await feeds.close()

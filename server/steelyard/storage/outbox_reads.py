@@ -27,6 +27,11 @@ from steelyard.storage.outbox import PARTITIONS
 from steelyard.storage.position_reads import PositionReads
 
 LOCK_CLASS = 4_800_002
+_SETTINGS = "SET plan_cache_mode = force_custom_plan; SET synchronous_commit = off"
+"""Of a claim's connection. The tables are empty when it begins, so a plan that is kept from then would read the whole
+history of an account for each of its messages, until the store's own ANALYZE. What a crash brings back of the messages
+that were forgotten is published again, with the same event id: no flush has to be waited for, or to hold up commits."""
+_LET_GO = "SELECT pg_advisory_unlock_all(); RESET plan_cache_mode; RESET synchronous_commit"
 ACCOUNTS_MAX = 50
 """Accounts whose messages are fetched at a time; the next round goes on behind them."""
 _PLACE: Columns = (("account", "text"), ("seq", "int8"), ("ordinal", "int4"))
@@ -146,11 +151,13 @@ class PostgresOutbox:
         """A claim with a connection of its own; whatever it owns is let go at the end."""
         async with self._database.bare() as connection:
             try:
+                with translated():
+                    await connection.execute(_SETTINGS)
                 yield PostgresClaim(connection, self._database)
             finally:
-                # The connection goes back to the pool, and its locks must not go with it.
+                # The connection goes back to the pool, and neither its locks nor its settings must go with it.
                 with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, SteelyardError):
-                    await connection.execute("SELECT pg_advisory_unlock_all()")
+                    await connection.execute(_LET_GO)
 
 
 def _message(row: Mapping[str, Any], today: PositionRow | None, *, read: PositionsRead) -> OutboxMessage:
