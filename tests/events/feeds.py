@@ -33,10 +33,17 @@ def key(instrument: str, *, book: str = "main", leg: str = "NET", account: str =
 class Feeds:
     """What consumes the queues, without a broker before it."""
 
-    def __init__(self, url: str, *, rules: FeedRules = RULES, is_publishing: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        rules: FeedRules = RULES,
+        is_publishing: bool = False,
+        ledger: PostgresFeedLedger | None = None,
+    ) -> None:
         self.url = url
         self.database = Database(url)
-        self.ledger = PostgresFeedLedger(self.database, lambda: NOW, is_publishing=is_publishing)
+        self.ledger = ledger or PostgresFeedLedger(self.database, lambda: NOW, is_publishing=is_publishing)
         given: dict[str, Any] = {"rules": rules, "jitter": random.random}
         self.reports = ApplyVenueReport(self.ledger, lambda: NOW, **given)
         self.executions = RecordExecutions(self.ledger, lambda: NOW, **given)

@@ -18,6 +18,7 @@ from steelyard.operations.ports import Clock
 from steelyard.storage import discrepancies, inbox, reconciliation_runs, venue_reports
 from steelyard.storage.bulk import Columns, arrays, insert_rows
 from steelyard.storage.database import Database
+from steelyard.storage.known_lots import KnownLots
 from steelyard.storage.ledger import PostgresTransaction
 from steelyard.storage.told import Told
 
@@ -96,6 +97,8 @@ class PostgresFeedLedger:
         self._clock = clock
         self._is_publishing = is_publishing
         self._validates_sizes = validates_sizes
+        # Without it every message would read all open lots of its position again.
+        self._known_lots = KnownLots()
 
     @asynccontextmanager
     async def transaction(
@@ -109,6 +112,7 @@ class PostgresFeedLedger:
                     connection,
                     self._clock,
                     cause=cause,
+                    known_lots=self._known_lots,
                     is_publishing=self._is_publishing,
                     trace_id=trace_id,
                     told=told,
@@ -116,3 +120,4 @@ class PostgresFeedLedger:
                 transaction.validates_sizes = self._validates_sizes
                 yield transaction
                 await transaction.finish()
+        transaction.committed()
