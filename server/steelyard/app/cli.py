@@ -86,6 +86,24 @@ def migrate(
     _run(lambda _stop: run_migration(settings, revision=to, say=_say))
 
 
+@commands.command("doctor")
+def examine(
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at everything the service stands on, and say what to do. Exit status 1 when something fails."""
+    from steelyard.app.assembly import system_clock
+    from steelyard.app.doctor import doctor
+    from steelyard.app.doctor_checks import CHECKS
+    from steelyard.app.settings import read_settings
+
+    _run(
+        lambda _stop: doctor(
+            lambda: read_settings(data_directory=data), checks=CHECKS, clock=system_clock, as_json=as_json, say=_say
+        )
+    )
+
+
 @commands.command()
 def demo(
     file: Annotated[

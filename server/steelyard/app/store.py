@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import asyncpg
-from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from steelyard.app.failures import CommandFailed
 from steelyard.app.settings import Settings
 from steelyard.embedded import EmbeddedError, EmbeddedPostgres
 from steelyard.migrations import head_revision, upgrade
+from steelyard.storage.inspection import DatabaseAway, DatabaseRefuses, schema_revision
 from steelyard.telemetry.logs import Log
 
 WATCH_INTERVAL_S = 0.2
@@ -25,7 +24,6 @@ RETRY_S = 1.0
 """The pause before a database that is away is tried again."""
 TOLD_EVERY = 30
 """Attempts of which one is told to the log."""
-CONNECT_S = 5.0
 RESTARTS_MAX = 5
 """Starts in a row that may fail before we give up."""
 
@@ -36,14 +34,6 @@ class StoreNotReady(CommandFailed):
 
 class StoreAway(StoreNotReady):
     """The database cannot be reached now. It may come, or come back."""
-
-
-REFUSALS = (
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.InsufficientPrivilegeError,
-)
-"""A wrong user or password, no such database, no right to read it: waiting mends none of them."""
 
 
 class EmbeddedStore:
@@ -117,7 +107,12 @@ async def embedded_url(settings: Settings) -> AsyncIterator[str]:
 async def check_revision(url: str) -> None:
     """Raises `StoreAway` for a database that cannot be reached now, `StoreNotReady` for one that refuses us or lacks
     the newest schema."""
-    revision = await database_revision(url)
+    try:
+        revision = await schema_revision(url)
+    except DatabaseRefuses as error:
+        raise StoreNotReady(f"the database cannot be used: {error}") from None
+    except DatabaseAway as error:
+        raise StoreAway(f"the database cannot be reached: {error}") from None
     # A newer schema is fine: migrations expand first, and old code runs on them.
     if revision is None or revision < head_revision():
         raise StoreNotReady(
@@ -137,30 +132,6 @@ async def until_ready(url: str, *, log: Log) -> None:
         else:
             break
         await asyncio.sleep(RETRY_S)
-
-
-async def database_revision(url: str) -> str | None:
-    """The revision of a database's schema; None: it has none. Raises `StoreAway`, `StoreNotReady`."""
-    try:
-        connection = await asyncpg.connect(driver_url(url), timeout=CONNECT_S)
-        try:
-            revision: str | None = await connection.fetchval(
-                "SELECT max(version_num) FROM alembic_version", timeout=CONNECT_S
-            )
-            return revision
-        finally:
-            await connection.close(timeout=CONNECT_S)
-    except asyncpg.UndefinedTableError:
-        return None
-    except REFUSALS as error:
-        raise StoreNotReady(f"the database cannot be used: {error}") from None
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-        raise StoreAway(f"the database cannot be reached: {str(error) or type(error).__name__}") from None
-
-
-def driver_url(url: str) -> str:
-    """The address as the driver takes it, password included."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def first_line(error: SQLAlchemyError) -> str:
