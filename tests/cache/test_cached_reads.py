@@ -14,6 +14,7 @@ from steelyard.accounting.keys import Account
 from steelyard.accounting.performance import Basis
 from steelyard.accounting.trading_calendar import Calendar
 from steelyard.cache.redis_cache import RedisCache
+from steelyard.operations.answering_once import RequestIdentity
 from steelyard.operations.cached_reads import CachedPortfolio
 from steelyard.operations.caching import NoCache
 from steelyard.operations.keep_accounts import AccountChange
@@ -22,7 +23,6 @@ from steelyard.operations.performance_ranges import CurvePoints, Grouping, Range
 from steelyard.operations.read_performance import PerformanceFilter
 from steelyard.operations.read_portfolio import ReadPortfolio
 from steelyard.operations.reading import Freshness, Reading, ServedFrom
-from steelyard.operations.record_fills import RequestIdentity
 from steelyard.storage.database import Database
 from steelyard.storage.heads import HeadReads
 from steelyard.storage.portfolio_reads import PortfolioReads

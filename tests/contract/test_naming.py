@@ -49,8 +49,10 @@ def test_every_list_is_paged_in_the_same_words(method: MethodDescriptor) -> None
 @every_method
 def test_every_write_that_no_fill_id_makes_repeatable_takes_a_request_id(method: MethodDescriptor) -> None:
     """Marks are repeatable by their own time; an import's id stands in its header."""
-    verbs = ("Upsert", "Update", "Set", "Create", "Cancel", "Retry", "Rollback", "RecordAdjustment", "ReportVenue")
-    verbs += ("Resolve", "Revoke", "RunReconciliation")
+    verbs = (
+        *("Upsert", "Update", "Set", "Create", "Cancel", "Retry", "Resolve", "Revoke", "Rollback"),
+        *("RecordAdjustment", "ReportVenue", "RunReconciliation"),
+    )
     assert method.name.startswith(verbs) == ("request_id" in method.input_type.fields_by_name)
 
 

@@ -182,21 +182,8 @@ async def test_a_check_on_a_hundred_positions_is_quick(
     desk: LimitDesk, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
 ) -> None:
     """At most 5 ms on a machine of its own; what is asserted is ten times that, since machines of tests are shared."""
-    names = [f"COIN{number}USDT" for number in range(100)]
-    async with desk.database.write() as connection:
-        for name in names:
-            await connection.execute(
-                "INSERT INTO instruments (instrument, kind, multiplier, quote_currency, settle_currency) "
-                "VALUES ($1, 'LINEAR', 1, 'USDT', 'USDT')",
-                name,
-            )
-    fills = [
-        fill(f"{name}-{step}", "1", "100", of=key(name), at=NOW - timedelta(minutes=9 - step))
-        for name in names
-        for step in range(3)
-    ]
-    await desk.record(*fills)
-    await desk.mark(**dict.fromkeys(names, "100"))
+    fills = await hold_a_hundred(desk)
+    names = [str(each.key.instrument) for each in fills[::3]]
     named = {InstrumentName(name): Decimal(1000) for name in names}
     await desk.limit(
         gross_exposure_max="100000", net_exposure_max="100000", day_loss_max="100", instrument_exposures_max=named
@@ -222,6 +209,26 @@ async def test_a_check_on_a_hundred_positions_is_quick(
     record_property("check_order_after_a_fill_median_ms", round(busy, 2))
     assert min(quiet, busy) <= CHECK_BOUND_MS
     assert Fraction((await desk.risk.of(DESK)).value.figures["USDT"].gross_exposure) == 32_000
+
+
+async def hold_a_hundred(desk: LimitDesk) -> list[Fill]:
+    """Opens a position in each of a hundred coins, by three fills each, and marks them."""
+    names = [f"COIN{number}USDT" for number in range(100)]
+    async with desk.database.write() as connection:
+        for name in names:
+            await connection.execute(
+                "INSERT INTO instruments (instrument, kind, multiplier, quote_currency, settle_currency) "
+                "VALUES ($1, 'LINEAR', 1, 'USDT', 'USDT')",
+                name,
+            )
+    fills = [
+        fill(f"{name}-{step}", "1", "100", of=key(name), at=NOW - timedelta(minutes=9 - step))
+        for name in names
+        for step in range(3)
+    ]
+    await desk.record(*fills)
+    await desk.mark(**dict.fromkeys(names, "100"))
+    return fills
 
 
 async def elapsed_ms(desk: LimitDesk, asked: Order, *working: Order) -> float:

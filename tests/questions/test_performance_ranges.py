@@ -18,6 +18,7 @@ from steelyard.accounting.performance import Basis, ExtendedPerformance
 from steelyard.accounting.trading_calendar import Calendar, DayRule, Session
 from steelyard.operations import performance_ranges
 from steelyard.operations.annotate_positions import AnnotatePositions, AnnotationChange
+from steelyard.operations.answering_once import RequestIdentity
 from steelyard.operations.performance_ranges import (
     CurvePoints,
     Grouping,
@@ -25,7 +26,6 @@ from steelyard.operations.performance_ranges import (
     RangeRead,
     TripScope,
 )
-from steelyard.operations.record_fills import RequestIdentity
 from steelyard.storage.annotations import PositionAnnotations
 from tests.oracle import half_even
 from tests.oracle import performance as theirs
@@ -238,7 +238,7 @@ async def test_a_long_curve_has_one_point_for_every_so_many_trips_and_the_last(
     await book.record(*(each for pair in pairs for each in pair))
     curve = (await book.performance.over(question(curve=CurvePoints.TRIP))).value.curves["USDT"]
     assert curve.trips_per_point == 3
-    assert [(point.total, point.equity) for point in curve.points] == [(3, 3), (6, 6), (9, 9), (10, 10)]
+    assert [(point.total, int(point.equity)) for point in curve.points] == [(3, 3), (6, 6), (9, 9), (10, 10)]
 
 
 async def test_the_curve_by_groups_has_the_end_of_each_group(book: Book) -> None:

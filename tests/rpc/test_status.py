@@ -26,6 +26,8 @@ def example(kind: type[errors.SteelyardError]) -> errors.SteelyardError:
         return errors.InvalidField("fill.price", "must be greater than zero")
     if kind is errors.NotFound:
         return errors.NotFound("build", "b1")
+    if kind is errors.RateLimited:
+        return errors.RateLimited("calls", limit=100, period_s=60, retry_after_s=12.5)
     return kind()
 
 
@@ -51,6 +53,16 @@ def test_every_error_is_answered_with_exactly_one_error_info_of_our_domain(kind:
     assert f"ERROR_REASON_{info.reason}" in errors_pb2.ErrorReason.keys()  # noqa: SIM118 - an enum wrapper, no dict
     answered = status.status_of(error, trace_id="t1")
     assert status.grpc_code(answered) is status.CODES[kind]
+
+
+def test_who_asked_too_often_is_told_his_quota_and_when_to_come_back() -> None:
+    error = example(errors.RateLimited)
+    (quota,) = details(error, error_details_pb2.QuotaFailure)
+    assert [(each.subject, each.description) for each in quota.violations] == [
+        ("calls", "100 calls a minute are allowed")
+    ]
+    (retry,) = details(error, error_details_pb2.RetryInfo)
+    assert retry.retry_delay.ToMilliseconds() == 12_500
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind not in WITHOUT_REASON], ids=lambda k: k.__name__)

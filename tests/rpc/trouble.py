@@ -19,7 +19,7 @@ Trouble = Callable[[Any], Awaitable[None]]
 
 
 class TroubleServicer(admin_service_pb2_grpc.AdminServiceServicer):
-    """GetAccount does what `troubles` says for the account's name; ListAccounts and UpsertAccount are fine."""
+    """GetAccount does what `troubles` says for the account's name; the other methods are fine."""
 
     def __init__(self, troubles: dict[str, Trouble | BaseException]) -> None:
         self.troubles = troubles
@@ -39,6 +39,18 @@ class TroubleServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def UpsertAccount(self, request: Any, context: Any) -> admin_service_pb2.UpsertAccountResponse:
         return admin_service_pb2.UpsertAccountResponse()
+
+    async def CreateApiKey(self, request: Any, context: Any) -> admin_service_pb2.CreateApiKeyResponse:
+        return admin_service_pb2.CreateApiKeyResponse()
+
+    async def ListApiKeys(self, request: Any, context: Any) -> admin_service_pb2.ListApiKeysResponse:
+        return admin_service_pb2.ListApiKeysResponse()
+
+    async def RevokeApiKey(self, request: Any, context: Any) -> admin_service_pb2.RevokeApiKeyResponse:
+        return admin_service_pb2.RevokeApiKeyResponse()
+
+    async def GetServiceStatus(self, request: Any, context: Any) -> admin_service_pb2.GetServiceStatusResponse:
+        return admin_service_pb2.GetServiceStatusResponse()
 
 
 class LogLines:
