@@ -13,6 +13,7 @@ SELECT 'main', 'elsewhere', n::text, '\\x00', now() - make_interval(days => $2) 
 
 async def test_old_messages_are_forgotten_a_batch_at_a_time_and_young_ones_stay(feeds: Feeds) -> None:
     sweep = PostgresSweep(feeds.database, inbox_kept_days=14)
+    await feeds.rows("INSERT INTO accounts (account) VALUES ('main')")
     await feeds.rows(OLD, FORGOTTEN_AT_ONCE + 5, 15)
     await feeds.rows("INSERT INTO inbox VALUES ('main', 'here', 'young', '\\x00', now() - interval '13 days')")
     assert await sweep.tidy()

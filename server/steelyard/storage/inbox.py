@@ -35,8 +35,11 @@ ON CONFLICT (account, order_id, filled_quantity) DO UPDATE
 FORGOTTEN_AT_ONCE = 10_000
 _FORGET = """
 WITH o AS MATERIALIZED (
-    SELECT account, source, event_id FROM inbox WHERE received_at < now() - make_interval(days => $1)
-    LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT i.account, i.source, i.event_id FROM accounts a CROSS JOIN LATERAL (
+        SELECT account, source, event_id FROM inbox
+        WHERE account = a.account AND received_at < now() - make_interval(days => $1)
+        ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    ) i LIMIT $2
 )
 DELETE FROM inbox t USING o WHERE (t.account, t.source, t.event_id) = (o.account, o.source, o.event_id)
 """
