@@ -22,6 +22,8 @@ CALLER_ATTESTS = UUID(int=0)
 ENTRY_BATCH = 5_000
 """Entries fetched at a time while a key is read in fold order."""
 
+_RECORDED = FillOutcome.RECORDED  # a name of its own: looking members up in their class is slow
+
 COLUMNS: Columns = (
     ("account", "text"),
     ("fill_id", "text"),
@@ -41,7 +43,7 @@ COLUMNS: Columns = (
     ("labels", "jsonb"),
     ("commit_id", "int8"),
 )
-_IDS: Columns = COLUMNS[:2]
+IDS: Columns = COLUMNS[:2]
 _NAMES = ", ".join(name for name, _ in COLUMNS)
 _INSERT = f"""
 WITH given AS MATERIALIZED (SELECT * FROM {numbered(COLUMNS)}),
@@ -56,10 +58,10 @@ _KNOWN = f"""
 SELECT f.*, (SELECT json_agg(json_build_array(r.book, r.instrument, r.leg, r.delta::text, r.price::text, r.fee::text,
                                               r.fee_currency, extract(epoch FROM r.executed_at)::text))
              FROM fill_revisions r WHERE r.account = f.account AND r.fill_id = f.fill_id) AS earlier
-FROM fills f JOIN {unnested(_IDS)} USING (account, fill_id)
+FROM fills f JOIN {unnested(IDS)} USING (account, fill_id)
 ORDER BY f.account, f.fill_id FOR NO KEY UPDATE OF f
 """  # noqa: S608
-_MOVE: Columns = (*_IDS, ("source_sequence", "int4"))
+_MOVE: Columns = (*IDS, ("source_sequence", "int4"))
 # The sequence a fill had is kept beside it: it belongs to what was known before.
 _KEEP_SMALLER = f"""
 WITH noted AS (
@@ -75,16 +77,16 @@ INSERT INTO fill_revisions (account, fill_id, revision, book, instrument, leg, d
                             fee_rate, fee_value, executed_at, source_sequence, state, import_id, commit_id, recorded_at)
 SELECT f.account, f.fill_id, f.revision, f.book, f.instrument, f.leg, f.delta, f.price, f.fee, f.fee_currency,
        f.fee_rate, f.fee_value, f.executed_at, f.source_sequence, f.state, f.import_id, f.commit_id, f.recorded_at
-FROM fills f JOIN {unnested(_IDS)} USING (account, fill_id)
+FROM fills f JOIN {unnested(IDS)} USING (account, fill_id)
 """  # noqa: S608
 _REINSTATE = f"""
-UPDATE fills t SET state = 'LIVE', revision = revision + 1, commit_id = ${len(_IDS) + 1}, recorded_at = now(),
+UPDATE fills t SET state = 'LIVE', revision = revision + 1, commit_id = ${len(IDS) + 1}, recorded_at = now(),
                    import_id = NULL
-FROM {unnested(_IDS)} WHERE t.account = n.account AND t.fill_id = n.fill_id
+FROM {unnested(IDS)} WHERE t.account = n.account AND t.fill_id = n.fill_id
 """  # noqa: S608
 _ATTEST = f"""
 INSERT INTO fill_attestations (account, fill_id, import_id)
-SELECT account, fill_id, ${len(_IDS) + 1} FROM {unnested(_IDS)} ORDER BY account, fill_id ON CONFLICT DO NOTHING
+SELECT account, fill_id, ${len(IDS) + 1} FROM {unnested(IDS)} ORDER BY account, fill_id ON CONFLICT DO NOTHING
 """  # noqa: S608
 
 _FILL_ENTRY = """
@@ -114,7 +116,7 @@ def fill_values(fill: Fill, instrument: Instrument, *, commit_id: int) -> tuple[
         fill.fill_id,
         key.book,
         key.instrument,
-        key.leg.value,
+        key.leg,
         fill.delta,
         fill.price,
         fill.fee,
@@ -161,7 +163,7 @@ async def insert_fills(
 
 
 def _recorded(place: OrderKey) -> RecordedFill:
-    return RecordedFill(FillOutcome.RECORDED, (place, place))
+    return RecordedFill(_RECORDED, (place, place))
 
 
 class _Known:
@@ -231,7 +233,7 @@ async def known_fills(
     """What is stored under ids, locked; those that are not known are left out."""
     if not identities:
         return {}
-    rows = await connection.fetch(_KNOWN, *arrays(sorted(identities), _IDS))
+    rows = await connection.fetch(_KNOWN, *arrays(sorted(identities), IDS))
     return {(row["account"], row["fill_id"]): _Known.stored(row) for row in rows}
 
 
@@ -240,8 +242,8 @@ async def _write_repeats(
 ) -> None:
     reinstated = sorted(identity for identity, fill in known.items() if fill.is_reinstated)
     if reinstated:
-        await connection.execute(KEEP_REVISION, *arrays(reinstated, _IDS))
-        await connection.execute(_REINSTATE, *arrays(reinstated, _IDS), commit_id)
+        await connection.execute(KEEP_REVISION, *arrays(reinstated, IDS))
+        await connection.execute(_REINSTATE, *arrays(reinstated, IDS), commit_id)
     moved = sorted(
         (*identity, fill.smaller_sequence) for identity, fill in known.items() if fill.smaller_sequence is not None
     )
@@ -249,7 +251,7 @@ async def _write_repeats(
         await connection.execute(_KEEP_SMALLER, *arrays(moved, _MOVE), commit_id)
     attested = sorted(identity for identity, fill in known.items() if fill.is_attested)
     if attested:
-        await connection.execute(_ATTEST, *arrays(attested, _IDS), CALLER_ATTESTS)
+        await connection.execute(_ATTEST, *arrays(attested, IDS), CALLER_ATTESTS)
 
 
 async def insert_adjustment(connection: Connection, adjustment: Adjustment, *, commit_id: int) -> FillOutcome:
