@@ -34,7 +34,7 @@ from steelyard.accounting.trip_in_progress import TripInProgress
 from steelyard.accounting.units import EXACT, ZERO, fee_share
 from steelyard.accounting.venue_report import replaces_average
 
-CHECKPOINT_EVERY = 4_000
+CHECKPOINT_EVERY = 1_000
 """Entries between two checkpoints of a stretch that never comes back to flat."""
 
 

@@ -69,16 +69,18 @@ FROM (
     ORDER BY 1 DESC, 2 DESC, 3 DESC LIMIT 1
 ) s
 """  # noqa: S608
-_TRIPS_FROM = f"FROM round_trips WHERE {_KEY} AND (opened_at, opened_sequence, opened_entry_id) >= ($5, $6, $7)"
 _ADDED = ", ".join(f"coalesce(sum({name}), 0){'::bigint' if name == 'fill_count' else ''} AS {name}" for name in SUMS)
+# Hardly any trip has fees without a value: they are gathered beside the sums, so that the trips are gone through once.
 _SUMS = f"""
-SELECT {_ADDED},
+SELECT {", ".join(SUMS)},
        (SELECT jsonb_object_agg(currency, amount::text) FROM (
             SELECT u.key AS currency, sum(u.value::numeric) AS amount
-            FROM (SELECT unvalued_fees {_TRIPS_FROM} AND unvalued_fees IS NOT NULL) t,
-                 jsonb_each_text(t.unvalued_fees) u
+            FROM unnest(added.without_value) AS t(fees), jsonb_each_text(t.fees) u
             GROUP BY u.key) a WHERE amount <> 0) AS unvalued_fees
-{_TRIPS_FROM}
+FROM (
+    SELECT {_ADDED}, array_agg(unvalued_fees) FILTER (WHERE unvalued_fees IS NOT NULL) AS without_value
+    FROM round_trips WHERE {_KEY} AND (opened_at, opened_sequence, opened_entry_id) >= ($5, $6, $7)
+) added
 """  # noqa: S608
 
 _SEQUENCE = """coalesce((
