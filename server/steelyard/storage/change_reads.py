@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 
-from steelyard.accounting.keys import Account, PositionKey
+from steelyard.accounting.keys import Account
 from steelyard.operations.account_tail import HeldNow, Place
-from steelyard.operations.position_view import PositionRow
 from steelyard.operations.read_events import PositionEvent
 from steelyard.operations.reading import Heads
 from steelyard.storage.account_log import read_heads
 from steelyard.storage.codec import key_of
+from steelyard.storage.compiled import Compiled
 from steelyard.storage.database import Database
 from steelyard.storage.event_reads import event_of
+from steelyard.storage.position_reads import key_arguments, wanted_positions
 from steelyard.storage.position_rows import CONTEXT, FULL, KEY_COLUMNS, VENUE, P, joined, row_of
 from steelyard.storage.trip_reads import heads_in
 
@@ -31,6 +32,8 @@ CROSS JOIN LATERAL (
 ) e
 ORDER BY e.account, e.seq, e.book, e.instrument, e.leg
 """
+_START, _ = wanted_positions()
+_TODAY = Compiled(select(*CONTEXT, VENUE).select_from(joined(_START)))
 
 
 class ChangeReads:
@@ -58,19 +61,14 @@ class ChangeReads:
         places = list(zip(*after.values(), strict=True))
         async with self._database.bare() as raw:
             rows = await raw.fetch(_CHANGES, list(after), *map(list, places), limit)
-        if not rows:
-            return {}
-        keys = {key_of(row) for row in rows}
-        async with self._database.core() as connection:
-            wanted = tuple_(*KEY_COLUMNS).in_([tuple(map(str, key)) for key in keys])
-            current = select(*CONTEXT, VENUE).select_from(joined()).where(wanted)
-            today: dict[PositionKey, PositionRow] = {}
-            for row in (await connection.execute(current)).mappings():
-                position = row_of(row, has_trip=False)
-                today[position.key] = position
+            if not rows:
+                return {}
+            keys = [key_of(row) for row in rows]
+            current = await raw.fetch(_TODAY.text, *key_arguments(_TODAY, list(dict.fromkeys(keys)), heads=()))
+        today = {key_of(row): row_of(row, has_trip=False) for row in current if row["account"] is not None}
         found: dict[Account, list[PositionEvent]] = defaultdict(list)
-        for row in rows:
-            found[Account(row["account"])].append(event_of(row, today[key_of(row)]))
+        for row, key in zip(rows, keys, strict=True):
+            found[key.account].append(event_of(row, today[key]))
         return found
 
     async def held_now(self, account: Account) -> HeldNow:
