@@ -50,6 +50,10 @@ class EntryKind(StrEnum):
     VENUE = "VENUE"
 
 
+_BUY, _FILL = Side.BUY, EntryKind.FILL  # names of their own: looking members up in their class is slow
+NOTIONAL_PLACES = NOTIONAL_LIMIT.adjusted()
+
+
 class Entry(NamedTuple):
     """One step of the fold.
 
@@ -107,7 +111,7 @@ class Fill:
     @property
     def delta(self) -> Decimal:
         """Signed quantity: positive for BUY."""
-        return self.quantity if self.side is Side.BUY else self.quantity.copy_negate()
+        return self.quantity if self.side is _BUY else self.quantity.copy_negate()
 
     @property
     def order(self) -> OrderKey:
@@ -154,7 +158,6 @@ class Adjustment:
         return OrderKey(self.effective_at, self.source_sequence, self.adjustment_id)
 
 
-@exactly
 def entry_of_fill(fill: Fill, instrument: Instrument) -> Entry:
     """What the fold reads of a fill; a fee in another currency is valued at its stored rate, or set aside."""
     fee, unvalued_currency, unvalued_fee = fill.fee, None, None
@@ -167,7 +170,7 @@ def entry_of_fill(fill: Fill, instrument: Instrument) -> Entry:
         fill.executed_at,
         fill.source_sequence,
         fill.fill_id,
-        EntryKind.FILL,
+        _FILL,
         fill.delta,
         fill.price,
         fee,
@@ -195,19 +198,33 @@ def entry_of_adjustment(adjustment: Adjustment) -> Entry:
     )
 
 
-@exactly
 def check_fill(fill: Fill, instrument: Instrument, *, now: datetime) -> None:
     """Refuses a fill whose numbers cannot be right. Raises `InvalidField` or `NumericLimit`."""
     if fill.quantity <= 0:
         raise InvalidField("quantity", "must be greater than zero")
     check_price(fill.price, instrument)
     check_time(fill.executed_at, field="executed_at", now=now)
+    if not _is_surely_small(fill, instrument):
+        _check_size(fill, instrument)
+    if fill.fee_rate is not None and fill.fee_rate <= 0:
+        raise InvalidField("fee_rate", "must be greater than zero")
+
+
+def _is_surely_small(fill: Fill, instrument: Instrument) -> bool:
+    """Whether the places before the point alone say that nothing reaches 1e20; nearly always, and at once."""
+    if instrument.kind is not InstrumentKind.LINEAR:
+        return False
+    # A number with this `adjusted` exponent is smaller than 10 to the next power: three of them to the next three.
+    places = fill.quantity.adjusted() + fill.price.adjusted() + instrument.multiplier.adjusted() + 3
+    return places <= NOTIONAL_PLACES and fill.fee.adjusted() < NOTIONAL_PLACES
+
+
+@exactly
+def _check_size(fill: Fill, instrument: Instrument) -> None:
     if abs(value_of(instrument, fill.quantity, fill.price) * instrument.scale) >= NOTIONAL_LIMIT:
         raise NumericLimit(f"quantity x price x multiplier of fill {fill.fill_id} is 1e20 or more")
     if abs(fill.fee) >= NOTIONAL_LIMIT:
         raise NumericLimit(f"the fee of fill {fill.fill_id} is 1e20 or more")
-    if fill.fee_rate is not None and fill.fee_rate <= 0:
-        raise InvalidField("fee_rate", "must be greater than zero")
 
 
 def check_price(price: Decimal, instrument: Instrument) -> None:

@@ -36,6 +36,10 @@ from steelyard.operations.ports import (
 )
 from steelyard.operations.refold import Cause
 
+# Names of their own: looking members up in their class is slow.
+_RECORDED = FillOutcome.RECORDED
+_REPEATS = (FillOutcome.REPEATED, FillOutcome.BUSTED)
+
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
@@ -129,7 +133,7 @@ async def apply_fills(
     turn: PlaceInLine = ALONE,
 ) -> Applied:
     """Records fills that share their options and folds them into their positions, each key one version further."""
-    rules = await book.accounts({fill.account for fill in fills}, make=new_accounts)
+    rules = await book.accounts({fill.key.account for fill in fills}, make=new_accounts)
     instruments = await book.instruments({fill.key.instrument for fill in fills})
     refusals = [_refusal(fill, rules=rules, instruments=instruments, now=now) for fill in fills]
     accepted = [fill for fill, refusal in zip(fills, refusals, strict=True) if refusal is None]
@@ -209,7 +213,7 @@ def _changes_by_key(fills: Sequence[Fill], recorded: Sequence[RecordedFill | Non
             known = by_key[fill.key] = _Recorded([], first, last)
         elif first < known.first or last > known.last:
             known = by_key[fill.key] = _Recorded(known.fills, min(first, known.first), max(last, known.last))
-        if step.outcome is FillOutcome.RECORDED:
+        if step.outcome is _RECORDED:
             known.fills.append(fill)
     return by_key
 
@@ -278,7 +282,7 @@ def _ids(fills: Sequence[Fill]) -> list[str]:
 
 
 def _is_repeat(step: RecordedFill | None) -> bool:
-    return step is not None and step.outcome in (FillOutcome.REPEATED, FillOutcome.BUSTED)
+    return step is not None and step.outcome is not _RECORDED and step.outcome in _REPEATS
 
 
 def _result(
@@ -292,12 +296,12 @@ def _result(
     if isinstance(step, SteelyardError):
         return step
     assert step is not None
+    version = versions.get(fill.key)
+    if step.outcome is _RECORDED:
+        return FillReceipt(fill.fill_id, fill.key, version, is_pending=version is None, commits=commits)
     if step.outcome is FillOutcome.CONFLICTING:
         return FillConflict(f"fill {fill.fill_id} is known with other content", fill_id=fill.fill_id)
-    if _is_repeat(step):
-        # A repeat within the batch that records the fill has no commit to be found by yet.
-        version = replayed.get((fill.account, fill.fill_id)) or versions.get(fill.key)
-        is_pending = version is None and step.outcome is not FillOutcome.BUSTED
-        return FillReceipt(fill.fill_id, fill.key, version, is_replayed=True, is_pending=is_pending, commits=commits)
-    version = versions.get(fill.key)
-    return FillReceipt(fill.fill_id, fill.key, version, is_pending=version is None, commits=commits)
+    # A repeat within the batch that records the fill has no commit to be found by yet.
+    version = replayed.get((fill.account, fill.fill_id)) or version
+    is_pending = version is None and step.outcome is not FillOutcome.BUSTED
+    return FillReceipt(fill.fill_id, fill.key, version, is_replayed=True, is_pending=is_pending, commits=commits)

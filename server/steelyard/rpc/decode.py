@@ -123,12 +123,13 @@ def positive(text: str, *, field: str) -> Decimal:
 
 def timestamp(value: Timestamp, *, field: str) -> datetime:
     """An aware UTC time; finer than a microsecond or outside the years 1 to 9999 is refused."""
-    if not 0 <= value.nanos < 1_000_000_000:
+    nanos = value.nanos
+    if not 0 <= nanos < 1_000_000_000:
         raise InvalidField(field, "nanos must be from 0 to 999,999,999")
-    if value.nanos % 1_000:
+    if nanos % 1_000:
         raise InvalidField(field, "must not be finer than a microsecond")
     try:
-        return _EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1_000)
+        return _EPOCH + timedelta(0, value.seconds, nanos // 1_000)
     except OverflowError:
         raise InvalidField(field, "is outside the years 1 to 9999") from None
 

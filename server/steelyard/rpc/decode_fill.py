@@ -48,28 +48,31 @@ def expected_version(request: VersionedRequest) -> int | None:
 
 def fill(message: fill_pb2.Fill, *, field: str) -> Fill:
     """A fill to record; output only fields are ignored. Raises `InvalidField`."""
+    try:
+        return _fill(message)
+    except InvalidField as error:
+        # The full path is put together only for a complaint: it costs as much as reading the numbers.
+        raise InvalidField(f"{field}.{error.field}", error.why) from error
+
+
+def _fill(message: fill_pb2.Fill) -> Fill:
+    given = message.HasField
     return Fill(
-        key=_key_of_fill(message, field=field),
-        fill_id=keys.fill_id(message.fill_id, field=f"{field}.fill_id"),
-        side=decode.choice(message.side, SIDES, field=f"{field}.side"),
-        quantity=decode.positive(message.quantity, field=f"{field}.quantity"),
-        price=decode.decimal(message.price, field=f"{field}.price"),
-        executed_at=decode.required_timestamp(message, "executed_at", field=f"{field}.executed_at"),
-        fee=decode.decimal(message.fee, field=f"{field}.fee") if message.HasField("fee") else ZERO,
-        fee_currency=(
-            decode.currency(message.fee_currency, field=f"{field}.fee_currency") if message.fee_currency else None
-        ),
-        fee_rate=(
-            decode.positive(message.fee_rate, field=f"{field}.fee_rate") if message.HasField("fee_rate") else None
-        ),
-        source_sequence=decode.source_sequence(message.source_sequence, field=f"{field}.source_sequence"),
+        key=_key_of_fill(message),
+        fill_id=keys.fill_id(message.fill_id, field="fill_id"),
+        side=decode.choice(message.side, SIDES, field="side"),
+        quantity=decode.positive(message.quantity, field="quantity"),
+        price=decode.decimal(message.price, field="price"),
+        executed_at=decode.required_timestamp(message, "executed_at", field="executed_at"),
+        fee=decode.decimal(message.fee, field="fee") if given("fee") else ZERO,
+        fee_currency=decode.currency(message.fee_currency, field="fee_currency") if message.fee_currency else None,
+        fee_rate=decode.positive(message.fee_rate, field="fee_rate") if given("fee_rate") else None,
+        source_sequence=decode.source_sequence(message.source_sequence, field="source_sequence"),
         order_id=(
-            decode.printable(message.order_id, limits.ORDER_ID_MAX, field=f"{field}.order_id")
-            if message.order_id
-            else None
+            decode.printable(message.order_id, limits.ORDER_ID_MAX, field="order_id") if message.order_id else None
         ),
-        note=decode.note(message.note, field=f"{field}.note") if message.note else None,
-        labels=decode.labels(message.labels, field=f"{field}.labels") if message.labels else NO_LABELS,
+        note=decode.note(message.note, field="note") if message.note else None,
+        labels=decode.labels(message.labels, field="labels") if message.labels else NO_LABELS,
     )
 
 
@@ -135,15 +138,15 @@ _known_keys: dict[tuple[str, str, str, int], PositionKey] = {}
 _KNOWN_KEYS_MAX = 10_000
 
 
-def _key_of_fill(message: fill_pb2.Fill, *, field: str) -> PositionKey:
+def _key_of_fill(message: fill_pb2.Fill) -> PositionKey:
     given = (message.account, message.book, message.instrument, message.leg)
     found = _known_keys.get(given)
     if found is None:
         found = PositionKey(
-            decode.account(message.account, field=f"{field}.account"),
-            decode.book(message.book, field=f"{field}.book"),
-            decode.instrument(message.instrument, field=f"{field}.instrument"),
-            decode.leg(message.leg, field=f"{field}.leg"),
+            decode.account(message.account),
+            decode.book(message.book),
+            decode.instrument(message.instrument),
+            decode.leg(message.leg),
         )
         if len(_known_keys) >= _KNOWN_KEYS_MAX:
             _known_keys.clear()
