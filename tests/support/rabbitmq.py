@@ -95,15 +95,27 @@ class Door:
         (self._port,) = free_ports(1)
         self._behind = (target.hostname, target.port)
         self.url = broker.url.replace(f"{target.hostname}:{target.port}", f"127.0.0.1:{self._port}")
+        self._ends: set[asyncio.StreamWriter] = set()
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Lets connections through; until then they are refused."""
+        """Lets connections through; before and after they are refused, and those that stand are cut."""
         async with await asyncio.start_server(self._through, "127.0.0.1", self._port):
-            yield
+            try:
+                yield
+            finally:
+                for end in self._ends:
+                    end.transport.abort()
+                self._ends.clear()
 
     async def _through(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection(*self._behind)
+        self._ends.add(writer)
+        try:
+            inner_reader, inner_writer = await asyncio.open_connection(*self._behind)
+        except OSError:
+            writer.close()
+            return
+        self._ends.add(inner_writer)
         await asyncio.gather(_copied(reader, inner_writer), _copied(inner_reader, writer), return_exceptions=True)
 
 
