@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from steelyard.app.venue_samples import binance_history, bybit_history, symbols, venue_fills
+from steelyard.app.venue_samples import binance_history, bybit_history, venue_fills
 from steelyard.client import (
     ImportFormat,
     ImportOutcome,
-    Instrument,
     InstrumentKind,
     InvalidField,
     Leg,
@@ -25,11 +24,7 @@ SEED = 3
 
 @pytest.fixture
 async def venue(desk: Steelyard) -> Steelyard:
-    """A desk that knows the instruments of the samples."""
-    for name in symbols():
-        await desk.upsert_instrument(
-            Instrument(instrument=name, kind=InstrumentKind.LINEAR, multiplier=Decimal(1), quote_currency="USDT")
-        )
+    """A desk that knows no instrument yet: those of a venue's export register themselves."""
     return desk
 
 
@@ -78,7 +73,7 @@ async def test_bad_rows_of_an_export_are_results_and_the_good_ones_go_on(venue: 
         other.replace(",BUY,", ",HOLD,").replace(",SELL,", ",HOLD,"),
         third.replace(third.split(",")[4], "0"),
         good.replace(good.split(",")[4], "1.5"),
-        other.replace(symbol, "XQZUSDT"),
+        other.replace(symbol, "XQZUSD"),
         good,
     ]
     outcome = await taken(venue, tmp_path, "".join((header, *rows)).encode())
@@ -108,3 +103,17 @@ async def test_another_format_than_asked_for_and_a_file_of_nobody_are_refused(ve
     with pytest.raises(InvalidField) as refused:
         await venue.import_trades(file)
     assert [violation.field for violation in refused.value.violations] == ["default_account"]
+
+
+async def test_what_an_export_trades_registers_itself_where_its_form_says_that_it_is_linear(
+    venue: Steelyard, tmp_path: Path
+) -> None:
+    lines = list(bybit_history(SEED, fills=FILLS))
+    symbol = lines[1].split(",")[0]
+    inverse = lines[0] + lines[1].replace(symbol, "BTCUSD")
+    refused = await taken(venue, tmp_path, inverse.encode())
+    assert counts(refused) == (1, 0, 0, 0, 1)
+    assert "UNKNOWN_INSTRUMENT" in refused.rows[0].reason
+    await taken(venue, tmp_path, "".join(lines[:2]).encode())
+    record = await venue.get_instrument(symbol)
+    assert (record.kind, record.multiplier, record.quote_currency) == (InstrumentKind.LINEAR, Decimal(1), "USDT")

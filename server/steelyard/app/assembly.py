@@ -157,6 +157,7 @@ class Operations:
             clock=system_clock,
             limits=import_limits(settings),
             patterns=AccountPatterns(time_zone=settings.account_time_zone),
+            venue_symbols=settings.events_symbols,
         )
         timeout_s = settings.build_timeout_s
         self.roll_back_import = RollBackImport(PostgresRollback(database), system_clock, build_timeout_s=timeout_s)

@@ -213,7 +213,7 @@ class Settings(BaseSettings):
     events_account: Annotated[str, AfterValidator(_account)] = DEFAULT_ACCOUNT
     """Whose events these are: they name no account themselves."""
     events_symbols: Annotated[str, AfterValidator(_pattern)] = DEFAULT_SYMBOLS
-    """Symbols of events that register themselves as linear instruments; others must be known."""
+    """Symbols of events and of venues' exports that register themselves as linear; others must be known."""
     events_time_zone: Annotated[str, AfterValidator(_zone)] | None = None
     """The zone of the account that events make on first use; none: `account_time_zone`."""
     events_time_tolerance_s: Annotated[float, Field(ge=0, le=3_600)] = TIME_TOLERANCE.total_seconds()

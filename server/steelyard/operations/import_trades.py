@@ -40,6 +40,8 @@ CHUNK_MAX = 1024 * 1024
 FILE_NAME_MAX = 255
 DEFAULT_TIME_ZONE = "America/Los_Angeles"
 """The zone of an exporter who names none."""
+VENUE_FORMATS = frozenset({"BINANCE", "BYBIT"})
+"""Exports of linear perpetuals by the venue itself: what a contract is worth needs no guess."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +122,16 @@ class ImportTrades:
         clock: Clock,
         limits: ImportLimits | None = None,
         patterns: AccountPatterns | None = None,
+        venue_symbols: str | None = None,
     ) -> None:
+        """`venue_symbols`: of what form the symbols are that a venue's own export registers as linear instruments."""
         self._store = store
         self._reader = reader
         self._spool = spool
         self._clock = clock
         self._limits = limits or ImportLimits()
         self._patterns = patterns or AccountPatterns()
+        self._venue_symbols = venue_symbols
         self._running = 0
 
     async def run(self, request: ImportRequest, chunks: AsyncIterator[bytes]) -> ImportReceipt:
@@ -262,6 +267,7 @@ class ImportTrades:
             is_validate_only=request.is_validate_only,
             results_max=self._limits.results_kept,
             allowed_accounts=request.allowed_accounts,
+            symbols=self._venue_symbols if request.format in VENUE_FORMATS else None,
         )
 
     async def _merge(

@@ -222,6 +222,8 @@ class MergePlan:
     results_max: int
     allowed_accounts: frozenset[Account] | None = None
     """Rows of others are refused; None: none are."""
+    symbols: str | None = None
+    """Instruments of this form (a regular expression) that are unknown register themselves as linear; None: none do."""
 
 
 @dataclass(frozen=True, slots=True)

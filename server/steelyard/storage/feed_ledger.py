@@ -15,21 +15,11 @@ from steelyard.operations.feed_messages import OrderFeed, Receipt
 from steelyard.operations.feed_ports import InboxOutcome, KnownState, VenueState
 from steelyard.operations.outbox_ports import DISCREPANCY_FOUND
 from steelyard.operations.ports import Clock
-from steelyard.storage import discrepancies, inbox, reconciliation_runs, venue_reports
-from steelyard.storage.bulk import Columns, arrays, insert_rows
+from steelyard.storage import discrepancies, inbox, instruments, reconciliation_runs, venue_reports
 from steelyard.storage.database import Database
 from steelyard.storage.known_lots import KnownLots
 from steelyard.storage.ledger import PostgresTransaction
 from steelyard.storage.told import Told
-
-_RECORD: Columns = (
-    ("instrument", "text"),
-    ("kind", "text"),
-    ("multiplier", "numeric"),
-    ("quote_currency", "text"),
-    ("settle_currency", "text"),
-)
-_REGISTER = insert_rows("instruments", _RECORD, on_conflict="DO NOTHING")
 
 
 class PostgresFeedTransaction(PostgresTransaction):
@@ -39,11 +29,7 @@ class PostgresFeedTransaction(PostgresTransaction):
     """Whether a position whose size a report contradicts is looked at by a run of its own."""
 
     async def register_instruments(self, records: Sequence[Instrument]) -> None:
-        rows = [
-            (record.name, record.kind.value, record.multiplier, record.quote_currency, record.settle_currency)
-            for record in sorted(records, key=lambda record: record.name)
-        ]
-        await self.connection.execute(_REGISTER, *arrays(rows, _RECORD))
+        await instruments.register_instruments(self.connection, records)
 
     async def receive(self, receipts: Sequence[Receipt], *, account: Account) -> Sequence[InboxOutcome]:
         return await inbox.receive(self.connection, receipts, account=account)

@@ -6,6 +6,7 @@ turns, so what a file says twice is told apart in the order of the file.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import asyncpg
 
 from steelyard.accounting.errors import PeriodSealed
 from steelyard.accounting.keys import Account, InstrumentName
+from steelyard.operations.feed_ports import linear_record
 from steelyard.operations.importing import ImportCounts, MergedPart, MergePlan, RowCategory, StoreResult, Turn
 from steelyard.operations.ports import Commit
 from steelyard.storage import staging
@@ -23,7 +25,7 @@ from steelyard.storage.account_log import advance_heads
 from steelyard.storage.bulk import KEY, Columns, arrays, insert_rows
 from steelyard.storage.database import Connection
 from steelyard.storage.driver_errors import translated
-from steelyard.storage.instruments import find_accounts, find_instruments
+from steelyard.storage.instruments import find_accounts, find_instruments, register_instruments
 
 OPTIMISTIC_ROWS = 2_000
 """Parts of at least so many rows are first inserted as if all of them were new."""
@@ -114,6 +116,8 @@ class ImportLane:
     async def _refuse(self, plan: MergePlan) -> tuple[int, list[StoreResult]]:
         """Takes the rows out that cannot be recorded, and gives how many there were and the first of them."""
         await self._connection.execute(staging.INSTRUMENTS)
+        if plan.symbols is not None:
+            await self._register(plan.symbols)
         allowed = None if plan.allowed_accounts is None else sorted(plan.allowed_accounts)
         refused = affected(await self._connection.execute(staging.REFUSALS, plan.now, allowed))
         if not refused:
@@ -123,6 +127,14 @@ class ImportLane:
         return refused, [
             StoreResult(row["row_number"], RowCategory.VALIDATION, row["field"], row["reason"]) for row in rows
         ]
+
+    async def _register(self, symbols: str) -> None:
+        """Registers unknown instruments of this form."""
+        unknown = [InstrumentName(row["instrument"]) for row in await self._connection.fetch(staging.UNKNOWN)]
+        new = [linear_record(name) for name in unknown if re.search(symbols, name)]
+        if new:
+            await register_instruments(self._connection, new)
+            await self._connection.execute(staging.INSTRUMENTS)
 
     async def _make_records(self, plan: MergePlan) -> None:
         """Makes the accounts and contracts that the file is the first to name; no lock on them outlasts this."""

@@ -12,6 +12,7 @@ from steelyard.accounting.keys import Account, InstrumentName, root_of
 from steelyard.accounting.lots import LotMethod
 from steelyard.accounting.round_trips import CostMethod
 from steelyard.operations.ports import AccountRules
+from steelyard.storage.bulk import Columns, arrays, insert_rows
 from steelyard.storage.codec import dumps
 from steelyard.storage.database import Connection
 
@@ -33,6 +34,20 @@ _MAKE_ACCOUNTS = """
 INSERT INTO accounts (account, cost_method, lot_method, size_authority, time_zone, day_rule)
 SELECT a, $2, $3, $4, $5, $6 FROM unnest($1::text[]) AS t(a) ORDER BY a ON CONFLICT DO NOTHING
 """
+_RECORD: Columns = (
+    *(("instrument", "text"), ("kind", "text"), ("multiplier", "numeric")),
+    *(("quote_currency", "text"), ("settle_currency", "text")),
+)
+_REGISTER = insert_rows("instruments", _RECORD, on_conflict="DO NOTHING")
+
+
+async def register_instruments(connection: Connection, records: Iterable[Instrument]) -> None:
+    """Adds records; those that exist stay as they are."""
+    rows = [
+        (record.name, record.kind.value, record.multiplier, record.quote_currency, record.settle_currency)
+        for record in sorted(records, key=lambda record: record.name)
+    ]
+    await connection.execute(_REGISTER, *arrays(rows, _RECORD))
 
 
 def instrument_of_row(row: Mapping[str, Any]) -> Instrument:

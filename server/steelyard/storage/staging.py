@@ -79,6 +79,7 @@ SELECT row_number, split_part(verdict, '|', 1), split_part(verdict, '|', 2) FROM
     FROM staged_rows s LEFT JOIN staged_instruments i USING (instrument) LEFT JOIN accounts a USING (account)
 ) judged WHERE verdict IS NOT NULL
 """
+UNKNOWN = "SELECT instrument FROM staged_instruments WHERE kind IS NULL"
 TAKE_OUT = "DELETE FROM staged_rows s USING staged_refusals r WHERE r.row_number = s.row_number"
 FIRST_REFUSALS = "SELECT row_number, field, reason FROM staged_refusals ORDER BY row_number LIMIT $1"
 
