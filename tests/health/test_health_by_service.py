@@ -10,8 +10,9 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from steelyard.app.assembly import Service
+from steelyard.client import ServiceState, StatusReason
 from steelyard.rpc.services import REGISTRATIONS
-from tests.health.test_status import BEAT, execute, serving
+from tests.health.test_status import BEAT, execute, serving, status
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -46,14 +47,14 @@ async def probe(service: Service) -> AsyncIterator[Probe]:
 
 
 async def test_builds_are_served_while_a_worker_beats_and_nothing_else_minds(database_url: str) -> None:
-    async with serving(database_url, worker_silence_max_s=2.0) as service, probe(service) as health:
+    async with serving(database_url, worker_silence_max_s=6.0) as service, probe(service) as health:
         assert await health.of(BUILDS) == NOT_SERVING
         assert await health.all_of(OTHERS) == {SERVING}
         await execute(database_url, BEAT)
         await health.becomes(BUILDS, SERVING)
         # One that ends in order takes its beats along; the next has as long as a silence may last.
         await execute(database_url, "DELETE FROM procrastinate_workers")
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.5)
         assert await health.of(BUILDS) == SERVING
         await health.becomes(BUILDS, NOT_SERVING)
         assert await health.all_of(OTHERS) == {SERVING}
@@ -91,4 +92,6 @@ async def test_a_drain_says_not_serving_under_every_name(database_url: str) -> N
         draining = asyncio.ensure_future(service.server.stop())
         await asyncio.sleep(0.2)
         assert await health.all_of([*OTHERS, BUILDS, "startup", "liveness"]) == {NOT_SERVING}
+        told = await status(service)
+        assert (told.state, told.reasons) == (ServiceState.NOT_SERVING, (StatusReason.DRAINING,))
         assert await draining

@@ -23,6 +23,7 @@ MEANINGS = {
     StatusReason.NO_WORKER: "no worker beats: start one with `steelyard work`",
     StatusReason.EVENTS_LATE: "changes wait to be published",
     StatusReason.POSITIONS_STALE: "positions wait to be folded",
+    StatusReason.DRAINING: "this server ends",
 }
 Row = tuple[str, str, str]
 

@@ -41,6 +41,7 @@ class StatusReason(StrEnum):
     NO_WORKER = "NO_WORKER"
     EVENTS_LATE = "EVENTS_LATE"
     POSITIONS_STALE = "POSITIONS_STALE"
+    DRAINING = "DRAINING"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ class _ServiceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServiceS
     SERVICE_STATE_DEGRADED: _ServiceState.ValueType  # 2
     """Calls are answered, and something is missing or late: the reasons say what."""
     SERVICE_STATE_NOT_SERVING: _ServiceState.ValueType  # 3
-    """Calls are not answered: the database is away, or its schema is not known yet."""
+    """Calls are not answered: the database is away, its schema is not known yet, or the server ends."""
 
 class ServiceState(_ServiceState, metaclass=_ServiceStateEnumTypeWrapper):
     """Whether the service can be relied on."""
@@ -47,7 +47,7 @@ SERVICE_STATE_SERVING: ServiceState.ValueType  # 1
 SERVICE_STATE_DEGRADED: ServiceState.ValueType  # 2
 """Calls are answered, and something is missing or late: the reasons say what."""
 SERVICE_STATE_NOT_SERVING: ServiceState.ValueType  # 3
-"""Calls are not answered: the database is away, or its schema is not known yet."""
+"""Calls are not answered: the database is away, its schema is not known yet, or the server ends."""
 Global___ServiceState: _TypeAlias = ServiceState  # noqa: Y015
 
 class _PartState:
@@ -106,6 +106,8 @@ class _StatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatusRe
     """A committed change has waited for more than 60 seconds to be published."""
     STATUS_REASON_POSITIONS_STALE: _StatusReason.ValueType  # 6
     """A position has waited for more than 60 seconds to be folded."""
+    STATUS_REASON_DRAINING: _StatusReason.ValueType  # 7
+    """This server ends: calls under way are finished, new ones belong to another."""
 
 class StatusReason(_StatusReason, metaclass=_StatusReasonEnumTypeWrapper):
     """Why the service is not simply SERVING."""
@@ -124,6 +126,8 @@ STATUS_REASON_EVENTS_LATE: StatusReason.ValueType  # 5
 """A committed change has waited for more than 60 seconds to be published."""
 STATUS_REASON_POSITIONS_STALE: StatusReason.ValueType  # 6
 """A position has waited for more than 60 seconds to be folded."""
+STATUS_REASON_DRAINING: StatusReason.ValueType  # 7
+"""This server ends: calls under way are finished, new ones belong to another."""
 Global___StatusReason: _TypeAlias = StatusReason  # noqa: Y015
 
 @_typing.final

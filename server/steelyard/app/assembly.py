@@ -74,7 +74,6 @@ from steelyard.storage.ledger import PostgresLedger
 from steelyard.storage.marks import MarkTable
 from steelyard.storage.performance_reads import PerformanceReads
 from steelyard.storage.portfolio_reads import PortfolioReads
-from steelyard.storage.position_reads import PositionReads
 from steelyard.storage.trip_reads import TripReads
 from steelyard.telemetry.logs import Log
 
@@ -121,8 +120,9 @@ class Operations:
         stale_after = settings.stale_after
         self.read_fills = ReadFills(FillReads(database), reading)
         self.prices = LivePrices(settings, database, clock=system_clock)
+        known = KnownPositions(database)
         self.read_positions = ReadPositions(
-            BatchedPositions(PositionReads(database), KnownPositions(database)),
+            BatchedPositions(known, known),
             reading,
             clock=system_clock,
             stale_after=stale_after,
@@ -292,6 +292,7 @@ class Service:
             credentials=self._operations.access.credentials(log),
         )
         self.server.on_drain(self._operations.watches.say_goodbye)
+        self.server.on_drain(status.read.drain)
 
     @property
     def address(self) -> str:

@@ -44,8 +44,8 @@ class StatusSide:
             schema_needed=head_revision(),
             needs_keys=settings.needs_keys,
         )
-        read = ReadServiceStatus(self._signs, around, clock=clock, now_s=time.monotonic)
-        self.tell = TellStatus(read, facts, knows_key=access.knows)
+        self.read = ReadServiceStatus(self._signs, around, clock=clock, now_s=time.monotonic)
+        self.tell = TellStatus(self.read, facts, knows_key=access.knows)
 
     @property
     def needs(self) -> Mapping[str, Callable[[], Awaitable[bool]]]:

@@ -52,6 +52,7 @@ class StatusReason(StrEnum):
     NO_WORKER = "NO_WORKER"
     EVENTS_LATE = "EVENTS_LATE"
     POSITIONS_STALE = "POSITIONS_STALE"
+    DRAINING = "DRAINING"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +194,12 @@ class ReadServiceStatus:
         self._store_wait_s = store_wait_s
         self._told = _Told()
         self._reading = asyncio.Lock()
+        self._is_draining = False
+
+    def drain(self) -> None:
+        """Says from now on that the server ends."""
+        self._is_draining = True
+        self._told = _Told()
 
     async def get(self) -> ServiceStatus:
         """The status, at most `FRESH_S` old. Never fails because something is away."""
@@ -213,6 +220,8 @@ class ReadServiceStatus:
         cache = PartState.OFF if cached is None else PartState.UP if cached.is_reachable else PartState.DOWN
         workers = _worker_state(signs, silence_max_s=self._around.silence_max_s)
         reasons = _reasons(signs, broker=broker, cache=cache, workers=workers)
+        if self._is_draining:
+            reasons = (*reasons, StatusReason.DRAINING)
         return ServiceStatus(
             state=_state(reasons),
             reasons=reasons,
@@ -263,6 +272,6 @@ def _reasons(
 
 
 def _state(reasons: Sequence[StatusReason]) -> ServiceState:
-    if StatusReason.DATABASE_AWAY in reasons:
+    if StatusReason.DATABASE_AWAY in reasons or StatusReason.DRAINING in reasons:
         return ServiceState.NOT_SERVING
     return ServiceState.DEGRADED if reasons else ServiceState.SERVING
