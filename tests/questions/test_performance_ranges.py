@@ -26,6 +26,7 @@ from steelyard.operations.performance_ranges import (
     RangeRead,
     TripScope,
 )
+from steelyard.storage import performance_slices
 from steelyard.storage.annotations import PositionAnnotations
 from tests.oracle import half_even
 from tests.oracle import performance as theirs
@@ -155,6 +156,20 @@ async def test_every_grouping_equals_the_oracle(book: Book, rule: DayRule, oracl
         assert_groups(read, results, name_of)
         for currency, figures in read.currencies.items():
             assert_same(figures, theirs.performance(results)[currency])
+
+
+async def test_slices_of_time_joined_are_the_same_as_one_pass(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    book.now = datetime(2026, 6, 1, tzinfo=UTC)
+    await book.record(*random_trips(8, count=60))
+    await labelled(book)
+    asked = [question(grouping=grouping, label_name="strategy") for grouping in (None, *Grouping)]
+    asked.append(question(scope=TripScope(basis=Basis.GROSS), grouping=Grouping.WEEK))
+    at_once = [(await book.performance.over(each)).value for each in asked]
+    monkeypatch.setattr(performance_slices, "TRIPS_PER_SLICE", 3)
+    monkeypatch.setattr(performance_slices, "LONGER_BY_GROUPS", 2)
+    in_slices = [(await book.performance.over(each)).value for each in asked]
+    assert in_slices == at_once
+    assert any(figures.longest_losing_streak.length > 1 for figures in at_once[0].currencies.values())
 
 
 async def test_positions_are_grouped_by_a_label_and_those_without_it_come_last(book: Book) -> None:

@@ -1,8 +1,9 @@
 """Any range of completed round trips measured by the database: streaks and drawdown by windows, groups by cuts.
 
-A year may hold a million trips, so they are counted where they lie, in one pass in order of closing: the windows run
-beside that pass and what it returns is as large as the answer. All arithmetic is exact, in NUMERIC and whole
-microseconds; averages and ratios are made of the sums afterwards.
+A year may hold a million trips, so they are counted where they lie, slice by slice in order of closing: the windows run
+beside that pass and what it returns is as large as the answer. Where groups follow each other in time, the figures of
+all are theirs joined, and the trips are gone through once. All arithmetic is exact, in NUMERIC and whole microseconds;
+averages and ratios are made of the sums afterwards.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Interval, Select, Text, case, func, literal, select
+from sqlalchemy import ColumnElement, FromClause, Select, Text, case, func, literal, select
+from sqlalchemy import Interval as Span
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,6 +31,7 @@ from steelyard.accounting.performance import (
     performance_of_sums,
 )
 from steelyard.accounting.round_trips import Direction
+from steelyard.accounting.trading_calendar import Interval
 from steelyard.operations.performance_ranges import (
     CURVE_POINTS_MAX,
     ByColumn,
@@ -44,13 +47,16 @@ from steelyard.operations.performance_ranges import (
     GroupKey,
     check_count,
 )
+from steelyard.storage.performance_slices import joined, slices_of
 from steelyard.storage.tables import instruments, positions, round_trips
 
 T, RECORD, P = round_trips.c, instruments.c, positions.c
 ROWS_MAX = 20_000
 """Groups times currencies that are fetched at most; beyond that there are too many groups in any case."""
+Rows = dict[GroupKey, dict[str, Mapping[str, Any]]]
+"""Rows of figures by group and settle currency."""
 _ORDER = ("closed_at", "opened_at", "opened_entry_id", "account", "trip_id")
-_MOMENTS, _SPANS, _NUMBERS = ARRAY(TIMESTAMP(timezone=True)), ARRAY(Interval()), ARRAY(Integer())
+_MOMENTS, _SPANS, _NUMBERS = ARRAY(TIMESTAMP(timezone=True)), ARRAY(Span()), ARRAY(Integer())
 _UTC = "UTC"
 
 
@@ -65,25 +71,51 @@ class Trips:
 
     source: FromClause
     conditions: Sequence[ColumnElement[bool]]
+    """Which trips are meant, but for when they closed."""
+    interval: Interval
+    """When they closed."""
     gross: ColumnElement[Any]
     result: ColumnElement[Any]
     """What decides over win and loss."""
     cut: Cut | None
 
-    async def totals(self, connection: AsyncConnection) -> Figures:
-        """The figures of all of them."""
-        rows = (await connection.execute(self._figures(literal(0)))).mappings().all()
-        return {row["currency"]: _extended(row) for row in rows}
+    async def measured(self, connection: AsyncConnection) -> tuple[Figures, Sequence[tuple[GroupKey, Figures]]]:
+        """The figures of all of them, and those of each group in order of their keys, the one without a key last.
 
-    async def groups(self, connection: AsyncConnection) -> Sequence[tuple[GroupKey, Figures]]:
-        """The figures of each group, in order of their keys, the one without a key last."""
-        assert self.cut is not None
-        statement = self._figures(_key(self.cut)).limit(ROWS_MAX)
-        found: dict[GroupKey, dict[str, ExtendedPerformance]] = {}
-        for row in (await connection.execute(statement)).mappings():
-            found.setdefault(row["key"], {})[row["currency"]] = _extended(row)
+        Raises `InvalidField` where there are more groups than may be answered.
+        """
+        count = select(func.count()).select_from(self.source).where(*self._closed_in(self.interval))
+        trips = (await connection.execute(count)).scalar_one()
+        if self.cut is None:
+            whole = await self._gathered(connection, slices_of(self.interval, trips=trips), key=literal(0))
+            return _figures_of(whole.get(0, {})), []
+        are_many = not isinstance(self.cut, ByPeriods)
+        slices = slices_of(self.interval, trips=trips, have_many_groups=are_many)
+        found = await self._gathered(connection, slices, key=_key(self.cut))
+        keys = sorted(found, key=lambda key: (key is None, key))
+        if _follow_each_other(self.cut):
+            whole = {}
+            for key in keys:
+                for row in found[key].values():
+                    _put(whole, row, key=0)
+        else:
+            whole = await self._gathered(connection, slices, key=literal(0))
+        return _figures_of(whole.get(0, {})), [(key, _figures_of(found[key])) for key in keys]
+
+    async def _gathered(
+        self, connection: AsyncConnection, slices: Sequence[Interval], *, key: ColumnElement[Any]
+    ) -> Rows:
+        """The figures of each group and currency, joined from slices that follow each other."""
+        found: Rows = {}
+        for each in slices:
+            statement = self._figures(key, each).limit(ROWS_MAX)
+            for row in (await connection.execute(statement)).mappings():
+                _put(found, row, key=row["key"])
             check_count(len(found))
-        return list(found.items())
+        return found
+
+    def _closed_in(self, interval: Interval) -> Sequence[ColumnElement[bool]]:
+        return [*self.conditions, T.closed_at >= interval[0], T.closed_at < interval[1]]
 
     async def curves(self, connection: AsyncConnection, points: CurvePoints) -> Curves:
         """The running sum of results of each currency, at the points asked for."""
@@ -96,8 +128,10 @@ class Trips:
             strides[row["currency"]] = row["stride"] if points is CurvePoints.TRIP else 0
         return {currency: EquityCurve(of_it, strides[currency]) for currency, of_it in found.items()}
 
-    def _run_through(self, key: ColumnElement[Any], *, more: Mapping[str, ColumnElement[Any]]) -> Subquery:
-        """Every trip with its place in its group, the running sum up to it, and what else is wanted of it."""
+    def _run_through(
+        self, key: ColumnElement[Any], interval: Interval, *, more: Mapping[str, ColumnElement[Any]]
+    ) -> Subquery:
+        """Every trip of an interval: its place in its group, the running sum up to it, and what else is wanted."""
         trips = (
             select(
                 RECORD.settle_currency.label("currency"),
@@ -107,7 +141,7 @@ class Trips:
                 *(column.label(name) for name, column in more.items()),
             )
             .select_from(self.source)
-            .where(*self.conditions)
+            .where(*self._closed_in(interval))
             .subquery("trips")
         )
         through = _window(trips)
@@ -115,7 +149,7 @@ class Trips:
         running = func.sum(trips.c.result).over(**through)
         return select(trips, place.label("place"), running.label("running")).subquery("runs")
 
-    def _figures(self, key: ColumnElement[Any]) -> Select[Any]:
+    def _figures(self, key: ColumnElement[Any], interval: Interval) -> Select[Any]:
         more = {
             "direction": T.direction,
             "gross": self.gross,
@@ -124,7 +158,7 @@ class Trips:
             "has_all": T.unvalued_fees.is_(None),
             "held": T.closed_at - T.opened_at,
         }
-        runs = self._run_through(key, more=more)
+        runs = self._run_through(key, interval, more=more)
         through = _window(runs)
         # How many trips ago the last one was that ended a run; before the first one, all of them.
         no_win = func.max(case((runs.c.result <= 0, runs.c.place))).over(**through)
@@ -143,7 +177,7 @@ class Trips:
             assert self.cut is not None
             key = _key(self.cut)
         # One curve runs through all groups: they are not what it is parted by.
-        runs = self._run_through(literal(0), more={"group": key})
+        runs = self._run_through(literal(0), self.interval, more={"group": key})
         through = _window(runs)
         everything = {**through, "rows": (None, None)}
         of_all = func.count().over(**everything)
@@ -162,6 +196,21 @@ class Trips:
         else:
             is_point = is_last | (curve.c.place % curve.c.stride == 0)
         return select(curve).where(is_point).order_by(curve.c.currency, curve.c.place)
+
+
+def _put(found: Rows, row: Mapping[str, Any], *, key: GroupKey) -> None:
+    """Joins the figures of a later slice to those that are known of its group."""
+    known, currency = found.setdefault(key, {}), row["currency"]
+    known[currency] = joined(known[currency], row) if currency in known else row
+
+
+def _figures_of(rows: Mapping[str, Mapping[str, Any]]) -> Figures:
+    return {currency: _extended(rows[currency]) for currency in sorted(rows)}
+
+
+def _follow_each_other(cut: Cut) -> bool:
+    """Whether groups are stretches of time in order of their keys."""
+    return isinstance(cut, ByPeriods) and list(cut.numbers) == sorted(set(cut.numbers))
 
 
 def _window(trips: Subquery) -> dict[str, Any]:
@@ -212,7 +261,14 @@ def _aggregated(trip: Any) -> Select[Any]:
         func.max(trip.wins).label("longest_wins"),
         func.max(trip.losses).label("longest_losses"),
         func.max(trip.depth).label("drawdown"),
+        func.max(trip.running).label("highest"),
+        func.min(trip.running).label("lowest"),
     ]
+    for name, ends in (("wins", trip.result <= 0), ("losses", trip.result >= 0)):
+        columns += [
+            func.coalesce(func.min(trip.place).filter(ends) - 1, func.count()).label(f"leading_{name}"),
+            (func.count() - func.coalesce(func.max(trip.place).filter(ends), 0)).label(f"trailing_{name}"),
+        ]
     return select(*columns).group_by(trip.currency, trip.key).order_by(trip.key.nulls_last(), trip.currency)
 
 

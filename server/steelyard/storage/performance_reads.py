@@ -84,14 +84,14 @@ class PerformanceReads:
         """
         trips = performance_ranges.Trips(
             source=trips_in(scope, has_labels=performance_ranges.needs_labels(cut)),
-            conditions=closed_in(scope, interval),
+            conditions=meant_by(scope),
+            interval=interval,
             gross=gross_pnl,
             result=gross_pnl if scope.basis is Basis.GROSS else gross_pnl - costs,
             cut=cut,
         )
         async with self._database.core() as connection:
-            totals = await trips.totals(connection)
-            groups = [] if cut is None or not totals else await trips.groups(connection)
+            totals, groups = await trips.measured(connection)
             curves = {} if curve is None or not totals else await trips.curves(connection, curve)
             seen = await heads_in(connection, heads)
         return Snapshot(Measured(totals, groups, curves), seen)
@@ -159,10 +159,9 @@ def trips_in(scope: TripScope, *, has_labels: bool = False) -> FromClause:
     return source
 
 
-def closed_in(scope: TripScope, interval: Interval) -> list[ColumnElement[bool]]:
-    """The conditions that a trip closed in an interval and is one of those meant."""
-    started_at, ended_at = interval
-    conditions: list[ColumnElement[bool]] = [T.closed_at >= started_at, T.closed_at < ended_at]
+def meant_by(scope: TripScope) -> list[ColumnElement[bool]]:
+    """The conditions that a trip is one of those meant, but for when it closed."""
+    conditions: list[ColumnElement[bool]] = []
     for column, wanted in ((RULES.account, scope.accounts), (T.book, scope.books), (T.instrument, scope.instruments)):
         if wanted:
             conditions.append(column.in_(wanted))
