@@ -108,6 +108,10 @@ def test_settings_that_are_wrong_stop_it_with_one_line_that_names_them() -> None
 
 
 def test_a_host_on_the_network_is_said_aloud(tmp_path: Path) -> None:
-    with serving(tmp_path, "--data", str(tmp_path / "data"), "--no-worker", "--host", "0.0.0.0") as service:
+    arguments = ("--data", str(tmp_path / "data"), "--no-worker", "--host", "0.0.0.0")
+    refused = run("serve", *arguments)
+    assert refused.returncode == 2
+    assert "settings: STEELYARD_HOST 0.0.0.0 can be reached from the network" in refused.stderr
+    with serving(tmp_path, *arguments, STEELYARD_API_KEYS="off") as service:
         assert "REACHABLE FROM THE NETWORK, without keys" in service.banner[0]
         assert service.end() == 0

@@ -344,5 +344,7 @@ def _wrong(error: ValidationError) -> Iterator[str]:
     # Without the value itself: it may be a password.
     for problem in error.errors(include_input=False, include_url=False):
         told = str(problem["msg"]).removeprefix("Value error, ")
-        name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else ""
-        yield f"{name} {told[:1].lower()}{told[1:]}".strip()
+        if problem["loc"]:
+            yield f"{PREFIX}{str(problem['loc'][0]).upper()} {told[:1].lower()}{told[1:]}"
+        else:
+            yield told
