@@ -127,7 +127,8 @@ class Book:
         self.instruments = KeepInstruments(InstrumentRecords(self.database), jitter=lambda: 0.5)
         self.accounts = KeepAccounts(AccountRecords(self.database), self.reading, jitter=lambda: 0.5)
         self.position_reads = PositionReads(self.database)
-        many = BatchedPositions(self.position_reads, KnownPositions(self.database))
+        known = KnownPositions(self.database)
+        many = BatchedPositions(known, known)
         self.positions = ReadPositions(many, self.reading, clock=self.clock)
 
     def clock(self) -> datetime:

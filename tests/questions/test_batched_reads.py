@@ -9,7 +9,7 @@ from steelyard.accounting.errors import NotFound, StoreUnavailable
 from steelyard.accounting.keys import Account, PositionKey
 from steelyard.operations.batched_reads import BatchedPositions, Found
 from steelyard.operations.position_view import Detail
-from steelyard.operations.read_positions import PositionsRead
+from steelyard.operations.read_positions import PositionFilter, PositionsRead
 from steelyard.operations.reading import Snapshot
 from steelyard.storage.database import Database
 from steelyard.storage.known_positions import KnownPositions
@@ -73,6 +73,8 @@ async def test_each_asker_is_told_when_the_store_is_away() -> None:
 
 @pytest.mark.parametrize("detail", Detail)
 async def test_whatever_changes_around_a_position_is_told_at_once(book: Book, detail: Detail) -> None:
+    known = KnownPositions(book.database)
+
     async def told() -> None:
         """Asks for both twice, and compares with statements of their own."""
         for _ in range(2):
@@ -82,6 +84,12 @@ async def test_whatever_changes_around_a_position_is_told_at_once(book: Book, de
                 assert [many] == list(alone.value.rows)
                 view = (await book.positions.get(each, detail=detail)).value
                 assert view.gross_exposure == alone.value.exposures.get((each.account, "USDT"), 0)
+            pages = [
+                await reads.page(PositionFilter(), size=1, after=after, detail=detail, heads=[key().account])
+                for reads in (known, book.position_reads)
+                for after in (None, tuple(map(str, key())))
+            ]
+            assert pages[:2] == pages[2:]
 
     await book.record(fill("a", "2", "50000"), fill("b", "1", "3000", of=ETH))
     await told()

@@ -85,7 +85,7 @@ class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
         )
         return position_service_pb2.ListPositionsResponse(
             header=read_header(answer.seen),
-            positions=[encode_position.position(view, detail=detail) for view in answer.value.rows],
+            positions=[self._told(view, detail=detail) for view in answer.value.rows],
             next_page_token=self._tokens.next(request, answer.value.next_after),
         )
 
@@ -99,7 +99,7 @@ class PositionServicer(position_service_pb2_grpc.PositionServiceServicer):
         answer = await read(keys, detail=detail, freshness=freshness(request.min_commit, context))
         return position_service_pb2.BatchGetPositionsResponse(
             header=read_header(answer.seen),
-            positions=[encode_position.position(view, detail=detail) for view in answer.value.values()],
+            positions=[self._told(view, detail=detail) for view in answer.value.values()],
             missing=[encode.position_key(key) for key in keys if key not in answer.value],
         )
 

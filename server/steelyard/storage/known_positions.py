@@ -3,7 +3,8 @@
 Every question goes to the store: one statement tells the heads and, of each key, a stamp. The stamp names the stored
 versions of all rows that a position is told from (position, instrument, account, mark, what the venue said), so equal
 stamps mean equal rows, and rows of a stamp seen before need not be fetched, decoded and made objects of again. What
-changed is fetched by a second statement, which is a snapshot of its own for the keys it answers.
+changed is fetched by a second statement, which is a snapshot of its own for the keys it answers. A page asks for the
+stamps of its positions in the same way; there both statements stand in one transaction with one snapshot.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Text, bindparam, cast, func, literal_column, select
 
-from steelyard.accounting.keys import Account, PositionKey
+from steelyard.accounting.keys import Account, Book, InstrumentName, Leg, PositionKey
 from steelyard.operations.position_view import Detail, PositionRow
-from steelyard.operations.read_positions import Exposures, PositionsRead
-from steelyard.operations.reading import Snapshot
+from steelyard.operations.read_positions import Exposures, PositionFilter, PositionsRead
+from steelyard.operations.reading import Cursor, Page, Snapshot
 from steelyard.storage.compiled import NAMES, Compiled, Row, heads_of, heads_of_text
 from steelyard.storage.database import Database
 from steelyard.storage.portfolio_reads import EXPOSURES, exposure_of_text
-from steelyard.storage.position_reads import key_arguments, wanted_positions
+from steelyard.storage.position_reads import PositionReads, key_arguments, listed, told_page, wanted_positions
 from steelyard.storage.position_rows import CONTEXT, FULL, KEY_COLUMNS, joined, row_of
 from steelyard.storage.tables import venue_reports
 
@@ -63,11 +64,11 @@ _ROWS = {
 }
 
 
-class KnownPositions:
-    """Fulfils the port `batched_reads.ManyPositions`."""
+class KnownPositions(PositionReads):
+    """Fulfils the ports `batched_reads.ManyPositions` and `read_positions.PositionStore`."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        super().__init__(database)
         self._known: OrderedDict[tuple[PositionKey, Detail], tuple[str, PositionRow | None]] = OrderedDict()
 
     async def many(
@@ -88,6 +89,38 @@ class KnownPositions:
                 self._keep((key, detail), stamp=row["stamp"], row=there)
             found.update(self._told(changed, rows, detail=detail))
         return found
+
+    async def page(
+        self,
+        wanted: PositionFilter,
+        *,
+        size: int,
+        after: Cursor | None,
+        detail: Detail,
+        heads: Collection[Account],
+    ) -> Snapshot[tuple[Page[PositionRow], Exposures]]:
+        """A page of positions in key order, all of one snapshot."""
+        statement = listed(*KEY_COLUMNS, _STAMP, wanted=wanted, size=size, after=after)
+        async with self._database.core() as connection:
+            found = [(_key(names), stamp) for *names, stamp in (await connection.execute(statement)).all()]
+            rows = {key: self._row_of(key, detail, stamp=stamp) for key, stamp in found}
+            if changed := [key for key, row in rows.items() if row is None]:
+                # The bare connection stands in the transaction that the first statement began.
+                raw: Any = (await connection.get_raw_connection()).driver_connection
+                arguments = key_arguments(_ROWS[detail], changed, heads=())
+                for key, row in zip(changed, await raw.fetch(_ROWS[detail].text, *arguments), strict=True):
+                    there = rows[key] = row_of(row, has_trip=detail is Detail.FULL)
+                    self._keep((key, detail), stamp=row["stamp"], row=there)
+            told = [row for row in rows.values() if row is not None]
+            return await told_page(connection, told, size=size, detail=detail, heads=heads)
+
+    def _row_of(self, key: PositionKey, detail: Detail, *, stamp: str) -> PositionRow | None:
+        """The row of a stamp, where it is known."""
+        known = self._known.get((key, detail))
+        if known is None or known[0] != stamp:
+            return None
+        self._known.move_to_end((key, detail))
+        return known[1]
 
     async def _fetch(
         self, statement: Compiled, keys: Sequence[PositionKey], *, heads: Collection[Account]
@@ -116,6 +149,11 @@ class KnownPositions:
         self._known.move_to_end(place)
         if len(self._known) > ROWS_MAX:
             self._known.popitem(last=False)
+
+
+def _key(names: Sequence[str]) -> PositionKey:
+    account, book, instrument, leg = names
+    return PositionKey(Account(account), Book(book), InstrumentName(instrument), Leg(leg))
 
 
 def _exposures_of(text: str | None) -> Exposures:

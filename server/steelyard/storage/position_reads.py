@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, Text, and_, bindparam, func, select, tuple_, type_coerce
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import TableValuedAlias
 
 from steelyard.accounting.keys import Account, PositionKey
@@ -91,21 +92,33 @@ class PositionReads:
     ) -> Snapshot[tuple[Page[PositionRow], Exposures]]:
         """A page of positions in key order."""
         is_full = detail is Detail.FULL
-        statement = filtered(select(*CONTEXT, *(FULL if is_full else ())).select_from(joined()), wanted)
-        if after is not None:
-            statement = statement.where(tuple_(*KEY_COLUMNS) > tuple_(*after))
-        statement = statement.order_by(*KEY_COLUMNS).limit(size + 1)
+        statement = listed(*CONTEXT, *(FULL if is_full else ()), wanted=wanted, size=size, after=after)
         async with self._database.core() as connection:
             found = (await connection.execute(statement)).mappings().all()
-            seen = (await connection.execute(HEADS, {"heads_of": list(heads)})).all()
             rows = [row_of(row, has_trip=is_full) for row in found]
-            names = sorted({row.key.account for row in rows})
-            exposures: Exposures = {}
-            if is_full and names:
-                gathered = await connection.execute(EXPOSURES, {"accounts": names})
-                exposures = exposures_of_rows(gathered.mappings().all())
-        page = page_of(rows, size=size, place=lambda row: tuple(map(str, row.key)))
-        return Snapshot((page, exposures), dict(seen))
+            return await told_page(connection, rows, size=size, detail=detail, heads=heads)
+
+
+def listed(*columns: Any, wanted: PositionFilter, size: int, after: Cursor | None) -> Select[Any]:
+    """Columns of the positions of a page in key order, and of the one behind it."""
+    statement = filtered(select(*columns).select_from(joined()), wanted)
+    if after is not None:
+        statement = statement.where(tuple_(*KEY_COLUMNS) > tuple_(*after))
+    return statement.order_by(*KEY_COLUMNS).limit(size + 1)
+
+
+async def told_page(
+    connection: AsyncConnection, rows: Sequence[PositionRow], *, size: int, detail: Detail, heads: Collection[Account]
+) -> Snapshot[tuple[Page[PositionRow], Exposures]]:
+    """The page that rows of `listed` make, with what this snapshot knows beside them."""
+    seen = (await connection.execute(HEADS, {"heads_of": list(heads)})).all()
+    names = sorted({row.key.account for row in rows})
+    exposures: Exposures = {}
+    if detail is Detail.FULL and names:
+        gathered = await connection.execute(EXPOSURES, {"accounts": names})
+        exposures = exposures_of_rows(gathered.mappings().all())
+    page = page_of(rows, size=size, place=lambda row: tuple(map(str, row.key)))
+    return Snapshot((page, exposures), dict(seen))
 
 
 def filtered(statement: Select[Any], wanted: PositionFilter) -> Select[Any]:
