@@ -78,6 +78,14 @@ async def records(terms: Terms, wanted: frozenset[str]) -> list[Line]:
     return await record_speed(terms, wanted)
 
 
+async def busy(terms: Terms, wanted: frozenset[str]) -> list[Line]:
+    """B16."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    from tests.bench.busy_import import busy_import
+
+    return await busy_import(terms, wanted)
+
+
 BENCHES: dict[str, Bench] = {
     "B1": reads,
     "B2": portfolio,
@@ -94,6 +102,7 @@ BENCHES: dict[str, Bench] = {
     "B13": events,
     "B14": portfolio,
     "B15": whole_book,
+    "B16": busy,
     "B17": records,
 }
 FAILED = 1

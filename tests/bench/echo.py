@@ -27,7 +27,7 @@ from google.protobuf.message import Message
 
 from tests.bench.harness import BenchUnavailable
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
 WARM_UP_S = 0.5
 P99 = 0.99
 

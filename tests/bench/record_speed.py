@@ -1,4 +1,5 @@
-"""B3, B4 and B17: fills recorded durably, one in a call and in streams, against a transaction for each in pgbench.
+"""B3, B4 and B17: fills recorded durably, one in a call and in streams, against a transaction for each in pgbench; the
+streams also against their statements straight through asyncpg.
 
 Service, callers, PostgreSQL and pgbench share the processors; each run measures all of them one after the other.
 """
@@ -17,14 +18,16 @@ from typing import Any
 import grpc.aio
 
 from steelyard.client import Steelyard
+from steelyard.embedded import EmbeddedPostgres
 from steelyard.v1 import fill_pb2, fill_service_pb2, fill_service_pb2_grpc
 from tests.bench.book_files import KEYS
 from tests.bench.harness import Line, Run, Target, Terms, say, stage
 from tests.bench.import_speed import empty_book
 from tests.bench.pgbench import best_clients, transactions_per_s
 from tests.bench.production import production
+from tests.bench.raw_batches import rounds_of, seconds_of
 from tests.bench.service import serving
-from tests.bench.store import FOLDER, durable_postgres
+from tests.bench.store import FOLDER, drop_database, durable_postgres
 from tests.bench.traffic import Traffic, new_book, stream_encoded
 
 IN_FLIGHT = 64
@@ -75,7 +78,7 @@ async def record_speed(terms: Terms, wanted: frozenset[str]) -> list[Line]:
         if not wanted.isdisjoint({"B3", "B17"}):
             lines += await _single(url, traffic, terms, pgbench=transactions)
         if "B4" in wanted:
-            lines.append(await _streamed(url, traffic, terms, pgbench=transactions))
+            lines += await _streamed(url, traffic, terms, pgbench=transactions, raw=Raw(postgres))
         return [line for line in lines if line.id.rstrip("bc") in wanted]
 
 
@@ -149,22 +152,52 @@ def _sometimes_late(traffic: Traffic) -> NextFill:
     return fill
 
 
-async def _streamed(url: str, traffic: Traffic, terms: Terms, *, pgbench: Callable[[], Any]) -> Line:
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """The same batches as bare statements, each run on new copies of the recorded book."""
+
+    postgres: EmbeddedPostgres
+
+    async def fills_per_s(self, batches: int) -> float:
+        """What as many batches come to in a second: their rounds hold one batch of each stream."""
+        own = Traffic(STREAMED_KEYS, book="raw")
+        sent = list(own.batches(batches, size=STREAMS * BATCH))
+        noted = await empty_book(self.postgres, "noted", template="reference")
+        replayed = await empty_book(self.postgres, "replayed", template="reference")
+        try:
+            rounds = await rounds_of(noted, sent)
+            return STREAMS * BATCH * batches / await seconds_of(replayed, rounds)
+        finally:
+            await drop_database(self.postgres, "noted")
+            await drop_database(self.postgres, "replayed")
+
+
+async def _streamed(url: str, traffic: Traffic, terms: Terms, *, pgbench: Callable[[], Any], raw: Raw) -> list[Line]:
     batches = terms.sized(BATCHES, at_least=4)
     own = Traffic(STREAMED_KEYS, book="streamed")
     runs: list[Run] = []
+    bare_runs: list[Run] = []
     async with serving(url) as client:
         for number in range(terms.runs):
             reference = await pgbench()
+            bare = await raw.fills_per_s(batches)
             sent = [
                 [batch.SerializeToString() for batch in own.batches(batches, size=BATCH, part=part, parts=STREAMS)]
                 for part in range(STREAMS)
             ]
             taken = await _seconds(client, sent)
             runs.append(Run(STREAMS * batches * BATCH / taken, reference))
-            say(f"B4: run {number + 1}: {runs[-1].product:,.0f} fills/s, pgbench {reference:,.0f}")
+            bare_runs.append(Run(runs[-1].product, bare))
+            say(
+                f"B4: run {number + 1}: {runs[-1].product:,.0f} fills/s, pgbench {reference:,.0f}, "
+                f"statements alone {bare:,.0f}"
+            )
     work = f"StreamFills, {STREAMED_KEYS} keys, {STREAMS} streams of batches of {BATCH:,}"
-    return Line("B4", work, "pgbench, one transaction a fill", "fills/s", STREAMED, runs, terms.scale)
+    bare_work = "their statements in the same batches through asyncpg"
+    return [
+        Line("B4", work, "pgbench, one transaction a fill", "fills/s", STREAMED, runs, terms.scale),
+        Line("B4b", "the same streams", bare_work, "fills/s", HALF, bare_runs, terms.scale),
+    ]
 
 
 async def _seconds(client: Steelyard, sent: Sequence[Sequence[bytes]]) -> float:

@@ -16,7 +16,7 @@ import asyncpg
 from steelyard.client import Steelyard
 from tests.bench.harness import BenchUnavailable
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 LOOK_INTERVAL_S = 0.1
 LOGS = Path(".work") / "bench" / "logs"
