@@ -11,7 +11,7 @@ import pytest
 from steelyard.accounting.errors import StoreUnavailable
 from steelyard.events.consumer import Consumer
 from steelyard.events.handlers import Delivery, Verdict
-from steelyard.events.supervision import Supervisor
+from steelyard.events.supervision import Supervisor, connected
 from steelyard.events.topology import MESSAGE_HEADER, REASON_HEADER
 from steelyard.operations.feed_messages import FeedOutcome
 from steelyard.telemetry.logs import silent_log
@@ -116,3 +116,16 @@ async def test_messages_that_were_not_settled_come_again_to_the_next_consumer(br
             await until(lambda: first.store_failures < 1_000, what="a failure")
         async with consuming(second, broker.url, EXECUTIONS):
             await until(lambda: second.taken == [b"a", b"b"], what="both messages")
+
+
+async def test_a_broker_that_hangs_up_while_it_is_greeted_is_one_that_is_away() -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4)
+        writer.transport.abort()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        for _ in range(5):
+            with pytest.raises(ConnectionError):
+                async with connected(f"amqp://guest:guest@127.0.0.1:{port}/"):
+                    pass

@@ -35,6 +35,8 @@ from steelyard.telemetry.tracing import Tracer, is_sampled
 PREFETCH = 400
 """Messages that the broker hands over before the first is acknowledged."""
 WATCH_S = 5.0
+ANSWER_S = 15.0
+"""How long the broker may take to say how a queue is: a starved machine is no reason to hand all messages back."""
 CONFIRM_TIMEOUT_S = 30.0
 RETRY_FIRST_S = 0.2
 RETRY_LONGEST_S = 5.0
@@ -102,7 +104,7 @@ class Consumer:
         """Looks whether the broker still knows us as a consumer; raises where it does not."""
         while True:
             # Not `wait_for`: before Python 3.12 it swallows a cancellation that meets the answer, and this never ends.
-            async with asyncio.timeout(WATCH_S):
+            async with asyncio.timeout(ANSWER_S):
                 seen = (await declare_theirs(channel, self.queue)).declaration_result
             self.waiting = seen.message_count
             if not seen.consumer_count:
@@ -124,7 +126,8 @@ class Consumer:
                     self._counts[verdict.reason] += 1
                 else:
                     self._counts[verdict.value] += 1
-                await message.ack()
+            # The newest stands for all before it: they came in this order, and nothing older is left open.
+            await batch[-1].ack(multiple=True)
             self.last_at = self._clock()
 
     async def _handled(self, deliveries: Sequence[Delivery]) -> Sequence[Verdict]:

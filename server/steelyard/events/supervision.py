@@ -62,7 +62,11 @@ class Supervisor:
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[AbstractConnection]:
     """A plain connection to the broker, closed at the end however that comes."""
-    connection = await aio_pika.connect(url, timeout=CONNECT_TIMEOUT_S, heartbeat=HEARTBEAT_S)
+    try:
+        connection = await aio_pika.connect(url, timeout=CONNECT_TIMEOUT_S, heartbeat=HEARTBEAT_S)
+    except StopAsyncIteration as error:
+        # What the driver says of a broker, or a proxy before it, that hangs up while they greet each other.
+        raise ConnectionError("the broker hung up while it was greeted") from error
     try:
         yield connection
     finally:
