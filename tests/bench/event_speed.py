@@ -35,8 +35,8 @@ OTHERS_PER_S = 100
 """Order events of other positions that come meanwhile."""
 OTHERS = 50
 """Instruments of those."""
-PAUSE_S = 0.001
-"""Between two questions that did not see the event yet."""
+PAUSE_S = 0.005
+"""Between two questions that did not see the event yet: a hundredth of the bound, so that asking is not the load."""
 VISIBLE_S = 20.0
 SOON = Target("p99 ≤ 500 ms", product_max=500.0)
 NAMES = Topology()
