@@ -153,15 +153,15 @@ class History:
             )
         )
 
-    async def fund(self) -> None:
-        """Pays or receives funding."""
-        key, amount = self.chance.choice(KEYS), str(Decimal(self.chance.randint(1, 500)) / 100)
+    async def fund(self, *, of: PositionKey | None = None, at: datetime | None = None) -> None:
+        """Pays or receives funding, of any key at any time unless said otherwise."""
+        key, amount = of or self.chance.choice(KEYS), str(Decimal(self.chance.randint(1, 500)) / 100)
         self._count += 1
         adjustment = Adjustment(
             key=key,
             adjustment_id=FillId(f"funding-{self._count}"),
             kind=AdjustmentKind.FUNDING,
-            effective_at=self._time(),
+            effective_at=at or self._time(),
             amount=Decimal(amount),
         )
         await self._adjust(adjustment)

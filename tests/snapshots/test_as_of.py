@@ -73,3 +73,10 @@ async def test_what_was_believed_begins_there_too_where_nothing_before_has_chang
     assert await traded.check(as_of=before_it, known_at=moments[-1]) == 1
     assert await traded.check(as_of=after_it, known_at=None) <= 30
     assert await traded.check(as_of=after_it, known_at=moments[-1]) <= 30
+
+
+async def test_what_came_before_the_first_trip_counts_on_either_side_of_the_middle(traded: History) -> None:
+    await traded.fund(of=KEYS[0], at=START - timedelta(days=1))
+    for hour in (0, 1, 20, 99, 101, 180):
+        assert await traded.check(as_of=START + timedelta(hours=hour, minutes=10), known_at=None) <= 2
+    await traded.check(as_of=START - timedelta(hours=1), known_at=None)

@@ -5,7 +5,8 @@ Problem: a year of entries lies behind a question, and its answer has to be exac
 Choice: whatever changed a key's past left a note from when on it did (`past_changes`). Before the earliest change since
 `known_at` all is now as it was known then, so the newest trip or checkpoint there is a legal start, if its own entry
 was known by then: entries in order become known in order, so that place is found by halving. Sums before it are the
-lifetime less those of later trips. From there on only the entries known by then are folded, in the revisions of then.
+lifetime less those of later trips, or those of earlier trips where these are fewer. From there on only the entries
+known by then are folded, in the revisions of then.
 Rejected: states by (time, knowledge), which each correction would have to close one by one.
 """
 
@@ -88,6 +89,14 @@ class KeyHistory(Protocol):
 
     async def sums_from(self, place: OrderKey) -> Sums:
         """What the trips opened at or after a place add up to."""
+        ...
+
+    async def sums_before(self, place: OrderKey) -> Sums:
+        """What the trips opened strictly before a place add up to."""
+        ...
+
+    async def first_opening(self) -> OrderKey | None:
+        """The place of the opening of the first stored trip."""
         ...
 
     def entries(
@@ -198,7 +207,7 @@ async def _start(history: KeyHistory, found: KeyNow, *, end: OrderKey | None) ->
     behind = place._replace(entry_id=place.entry_id + " ")
     trip = await history.last_trip_opened_before(behind)
     assert trip is not None
-    settled = found.stored.state.lifetime.minus(await history.sums_from(trip.opened))
+    settled = await _settled_before(history, found, place=trip.opened)
     if trip.opened != place:
         taken = await history.checkpoint_before(behind)
         assert taken is not None
@@ -206,6 +215,20 @@ async def _start(history: KeyHistory, found: KeyNow, *, end: OrderKey | None) ->
             replace(taken.state, settled=settled), None, taken.order, inclusive=False, replaces_from=None
         )
     return await _at_trip(history, trip, settled=settled)
+
+
+async def _settled_before(history: KeyHistory, found: KeyNow, *, place: OrderKey) -> Sums:
+    """What all that came before the opening of a trip adds up to, from the side with fewer trips, judged by time."""
+    stored, first = found.stored.state, await history.first_opening()
+    assert first is not None
+    newest = stored.last or place
+    if newest.executed_at - place.executed_at <= place.executed_at - first.executed_at:
+        return stored.lifetime.minus(await history.sums_from(place))
+    # Before the first trip there may be funding, or what a leg could not match: entries without a trip, mostly none.
+    fold = start_from_nothing().fold(found.rules)
+    async for batch in history.entries(start=None, is_inclusive=True, end=first, known_seq=None):
+        fold.feed([entry for entry in batch if entry[:3] < first])
+    return fold.state().lifetime.plus(await history.sums_before(place))
 
 
 async def _at_trip(history: KeyHistory, trip: RoundTrip, *, settled: Sums) -> RefoldStart:

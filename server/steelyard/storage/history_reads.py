@@ -71,7 +71,8 @@ FROM (
 """  # noqa: S608
 _ADDED = ", ".join(f"coalesce(sum({name}), 0){'::bigint' if name == 'fill_count' else ''} AS {name}" for name in SUMS)
 # Hardly any trip has fees without a value: they are gathered beside the sums, so that the trips are gone through once.
-_SUMS = f"""
+_SUMS = {
+    sign: f"""
 SELECT {", ".join(SUMS)},
        (SELECT jsonb_object_agg(currency, amount::text) FROM (
             SELECT u.key AS currency, sum(u.value::numeric) AS amount
@@ -79,8 +80,13 @@ SELECT {", ".join(SUMS)},
             GROUP BY u.key) a WHERE amount <> 0) AS unvalued_fees
 FROM (
     SELECT {_ADDED}, array_agg(unvalued_fees) FILTER (WHERE unvalued_fees IS NOT NULL) AS without_value
-    FROM round_trips WHERE {_KEY} AND (opened_at, opened_sequence, opened_entry_id) >= ($5, $6, $7)
+    FROM round_trips WHERE {_KEY} AND (opened_at, opened_sequence, opened_entry_id) {sign} ($5, $6, $7)
 ) added
+"""  # noqa: S608
+    for sign in (">=", "<")
+}
+_FIRST_OPENING = f"""
+SELECT opened_at, opened_sequence, opened_entry_id FROM round_trips WHERE {_KEY} ORDER BY 1, 2, 3 LIMIT 1
 """  # noqa: S608
 
 _SEQUENCE = """coalesce((
@@ -177,7 +183,14 @@ class PostgresKeyHistory:
         return await fills.last_fill_at(self._connection, self._key, before=place)
 
     async def sums_from(self, place: OrderKey) -> Sums:
-        return sums_of(await self._connection.fetchrow(_SUMS, *self._key, *place))
+        return sums_of(await self._connection.fetchrow(_SUMS[">="], *self._key, *place))
+
+    async def sums_before(self, place: OrderKey) -> Sums:
+        return sums_of(await self._connection.fetchrow(_SUMS["<"], *self._key, *place))
+
+    async def first_opening(self) -> OrderKey | None:
+        row = await self._connection.fetchrow(_FIRST_OPENING, *self._key)
+        return None if row is None else OrderKey(*row)
 
     async def entries(
         self, *, start: OrderKey | None, is_inclusive: bool, end: OrderKey | None, known_seq: int | None
