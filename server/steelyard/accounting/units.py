@@ -61,8 +61,14 @@ def exactly(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with decimal.localcontext(EXACT):
+        before = decimal.getcontext()
+        if before is EXACT:
+            return function(*args, **kwargs)  # most of them are called by each other
+        decimal.setcontext(EXACT)  # itself, no copy: nothing reads or changes what stands in it
+        try:
             return function(*args, **kwargs)
+        finally:
+            decimal.setcontext(before)
 
     return run
 
