@@ -83,7 +83,10 @@ async def _one(caller: _Caller, terms: Terms) -> list[Line]:
         for number in range(terms.runs):
             bare = await _calls(echo.get, asked, terms)
             told = await _calls(caller.get, asked, terms)
-            say(f"B1: run {number + 1}: {told.per_s:,.0f} of {bare.per_s:,.0f} calls/s, p99 {told.p99_ms:.1f} ms")
+            say(
+                f"B1: run {number + 1}: {told.per_s:,.0f} of {bare.per_s:,.0f} calls/s, "
+                f"p99 {told.p99_ms:.1f} of {bare.p99_ms:.1f} ms"
+            )
             quick.append(Run(told.per_s, bare.per_s))
             steady.append(Run(told.p99_ms, bare.p99_ms))
     work = f"GetPosition, full view, strictly fresh, {KEYS} keys, {IN_FLIGHT} in flight"
