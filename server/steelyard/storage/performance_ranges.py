@@ -264,12 +264,19 @@ def _aggregated(trip: Any) -> Select[Any]:
         func.max(trip.running).label("highest"),
         func.min(trip.running).label("lowest"),
     ]
+    columns += _ends(trip)
+    return select(*columns).group_by(trip.currency, trip.key).order_by(trip.key.nulls_last(), trip.currency)
+
+
+def _ends(trip: Any) -> Sequence[ColumnElement[Any]]:
+    """How many wins, and how many losses, a group begins and ends with: all, where nothing ends the run."""
+    columns: list[ColumnElement[Any]] = []
     for name, ends in (("wins", trip.result <= 0), ("losses", trip.result >= 0)):
         columns += [
             func.coalesce(func.min(trip.place).filter(ends) - 1, func.count()).label(f"leading_{name}"),
             (func.count() - func.coalesce(func.max(trip.place).filter(ends), 0)).label(f"trailing_{name}"),
         ]
-    return select(*columns).group_by(trip.currency, trip.key).order_by(trip.key.nulls_last(), trip.currency)
+    return columns
 
 
 def _key(cut: Cut) -> ColumnElement[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from functools import cache
+from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, FromClause, and_, bindparam, case, func, literal_column, select
 from sqlalchemy import cast as sql_cast
@@ -97,16 +98,11 @@ class PerformanceReads:
         return Snapshot(Measured(totals, groups, curves), seen)
 
 
-@cache
-def _sums(basis: Basis, filters: frozenset[str]) -> Compiled:
-    """Of the trips closed from `since` until before `until`, narrowed by those of `_FILTERS` that are given.
-
-    Sums by instrument first: so each trip's figures are worked out once, and a currency is looked up once for all
-    trips of an instrument.
-    """
+def _results(basis: Basis, filters: frozenset[str]) -> Any:
+    """The columns of the trips that are meant, with what decides over win and loss."""
     since, until = (bindparam(name, type_=T.closed_at.type) for name in ("since", "until"))
     wanted = [column == func.any(bindparam(name, type_=NAMES)) for name, column in _FILTERS.items() if name in filters]
-    trips = (
+    return (
         select(
             T.instrument,
             gross_pnl.label("gross"),
@@ -121,6 +117,16 @@ def _sums(basis: Basis, filters: frozenset[str]) -> Compiled:
         .subquery("trips")
         .c
     )
+
+
+@cache
+def _sums(basis: Basis, filters: frozenset[str]) -> Compiled:
+    """Of the trips closed from `since` until before `until`, narrowed by those of `_FILTERS` that are given.
+
+    Sums by instrument first: so each trip's figures are worked out once, and a currency is looked up once for all
+    trips of an instrument.
+    """
+    trips = _results(basis, filters)
     sums = (
         select(
             trips.instrument,
