@@ -212,7 +212,7 @@ async def rollovers(folder: Path, url: str, *, count: int, record: Record) -> No
 async def test_no_call_fails_while_servers_are_rolled_over(
     tmp_path: Path, database_url: str, record_property: Record
 ) -> None:
-    await rollovers(tmp_path, database_url, count=3, record=record_property)
+    await rollovers(tmp_path, database_url, count=1, record=record_property)
 
 
 @pytest.mark.long
@@ -228,7 +228,7 @@ async def test_no_call_fails_in_twelve_rollovers(tmp_path: Path, database_url: s
 async def test_watchers_are_told_every_last_state_through_restarts(
     tmp_path: Path, database_url: str, record_property: Record
 ) -> None:
-    await restarts(tmp_path, database_url, count=2, record=record_property)
+    await restarts(tmp_path, database_url, count=1, record=record_property)
 
 
 @pytest.mark.long

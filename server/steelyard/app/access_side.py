@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import grpc
 
 from steelyard.accounting.errors import ApiKeyInvalid, StoreUnavailable
 from steelyard.app.settings import Settings
-from steelyard.cache.redis_cache import RedisCache
 from steelyard.operations.access import ApiKey
 from steelyard.operations.allowances import Allowances, NoSharedCount, SharedCount
 from steelyard.operations.keep_keys import KeepKeys
@@ -24,6 +24,9 @@ from steelyard.storage.access import KeyRecords
 from steelyard.storage.change_reads import ChangeReads
 from steelyard.storage.database import Database
 from steelyard.telemetry.logs import Log
+
+if TYPE_CHECKING:
+    from steelyard.cache.redis_cache import RedisCache
 
 
 class AccessSide:
@@ -43,6 +46,9 @@ class AccessSide:
         self.keep_keys = KeepKeys(records, pepper=pepper, clock=clock, jitter=jitter)
         self._ring = KeyRing(records, pepper=pepper, clock=clock, now_s=time.monotonic)
         if settings.redis_url is not None:
+            # Imported here: most processes are named no Redis, and its driver takes long to load.
+            from steelyard.cache.redis_cache import RedisCache
+
             url = settings.redis_url.get_secret_value()
             self._shared = RedisCache(url, epoch=ChangeReads(database).epoch)
 

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from steelyard.accounting.errors import StoreUnavailable
 from steelyard.accounting.keys import Account
 from steelyard.app.settings import Settings
-from steelyard.events.service import EventsService, EventsSettings, PartStatus
 from steelyard.operations.feed_ports import FeedRules
 from steelyard.operations.ports import Clock
 from steelyard.operations.read_portfolio import ReadPortfolio
@@ -22,6 +22,9 @@ from steelyard.storage.heads import HeadReads
 from steelyard.storage.outbox_reads import PostgresOutbox
 from steelyard.storage.portfolio_reads import PortfolioReads
 from steelyard.telemetry.logs import Log
+
+if TYPE_CHECKING:
+    from steelyard.events.service import EventsService, PartStatus
 
 DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
 
@@ -64,6 +67,9 @@ class FeedSide:
         self._events: EventsService | None = None
         if settings.amqp_url is None:
             return
+        # Imported here: most processes are named no broker, and its driver takes long to load.
+        from steelyard.events.service import EventsService, EventsSettings
+
         # Straight from the store: a message is told once, so it must not be told from a cache.
         portfolios = ReadPortfolio(
             PortfolioReads(database), Reading(HeadReads(database), clock), clock=clock, stale_after=settings.stale_after

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from steelyard.accounting.errors import StoreUnavailable
 from steelyard.accounting.keys import InstrumentName
 from steelyard.app.settings import Settings
 from steelyard.app.watched_parts import price_calls, redis_calls, watch_answers, watch_redis
-from steelyard.cache.redis_cache import RedisCache
 from steelyard.operations.account_tail import AccountTail
 from steelyard.operations.cached_answers import CachedAnswersFigures
 from steelyard.operations.cached_reads import CachedPerformance, CachedPortfolio
@@ -32,6 +32,9 @@ from steelyard.storage.change_reads import ChangeReads
 from steelyard.storage.database import Database
 from steelyard.storage.heads import HeadReads
 from steelyard.storage.marks import MarkTable
+
+if TYPE_CHECKING:
+    from steelyard.cache.redis_cache import RedisCache
 
 WARMED_ACCOUNTS = 100
 
@@ -132,6 +135,9 @@ class CachedAnswers:
         if settings.redis_url is None and not prices.is_on:
             return
         if settings.redis_url is not None:
+            # Imported here: most processes are named no Redis, and its driver takes long to load.
+            from steelyard.cache.redis_cache import RedisCache
+
             key = b"" if settings.cache_key is None else settings.cache_key.get_secret_value().encode()
             url = settings.redis_url.get_secret_value()
             called = redis_calls(database.telemetry)

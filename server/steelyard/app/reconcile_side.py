@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steelyard.accounting.keys import Account
 from steelyard.app.settings import Settings
@@ -20,8 +20,6 @@ from steelyard.operations.reconcile import Reconcile
 from steelyard.operations.reconciling import RECONCILE_TASK
 from steelyard.operations.sampling import SampleStore, Sampling
 from steelyard.operations.venue_positions import NoVenue
-from steelyard.prices.bybit_calls import BYBIT_URL
-from steelyard.prices.bybit_positions import BybitKey, BybitPositions
 from steelyard.rpc.page_tokens import PageTokens
 from steelyard.rpc.reconciliation_servicer import ReconciliationServicer
 from steelyard.storage.database import Database
@@ -29,6 +27,9 @@ from steelyard.storage.discrepancy_records import DiscrepancyRecords
 from steelyard.storage.heads import HeadReads
 from steelyard.storage.reconciliation import PostgresReconciliation
 from steelyard.storage.reconciliation_runs import ReconciliationRuns
+
+if TYPE_CHECKING:
+    from steelyard.prices.bybit_positions import BybitPositions
 
 WAITING_CRON = "* * * * *"
 """Runs that wait are taken up when they are asked for; this finds what was left, and samples."""
@@ -96,6 +97,10 @@ def _venue(settings: Settings, *, clock: Clock) -> BybitPositions | None:
     key, secret = settings.venue_api_key, settings.venue_api_secret
     if settings.venue == "none" or key is None or secret is None:
         return None
+    # Imported here: most processes ask no venue, and what asks takes long to load.
+    from steelyard.prices.bybit_calls import BYBIT_URL
+    from steelyard.prices.bybit_positions import BybitKey, BybitPositions
+
     return BybitPositions(
         BybitKey(key.get_secret_value(), secret.get_secret_value()),
         account=Account(settings.venue_account),

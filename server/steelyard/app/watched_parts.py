@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from steelyard.cache.redis_cache import RedisCache
-from steelyard.events.service import PartStatus
 from steelyard.operations.cached_answers import CachedAnswersFigures
 from steelyard.operations.observing import origin
 from steelyard.operations.reconciling import Run
@@ -13,6 +12,10 @@ from steelyard.operations.refresh_marks import Refreshed
 from steelyard.telemetry import metrics
 from steelyard.telemetry.metrics import Meters
 from steelyard.telemetry.store import StoreTelemetry
+
+if TYPE_CHECKING:
+    from steelyard.cache.redis_cache import RedisCache
+    from steelyard.events.service import PartStatus
 
 Series = Iterable[tuple[tuple[str, ...], float]]
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from steelyard.operations.refresh_marks import NoPriceSource, PriceSource
-from steelyard.prices.bybit import LINEAR_SYMBOLS, BybitTickers
-from steelyard.prices.bybit_calls import BYBIT_URL
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +37,10 @@ class _Nobody(NoPriceSource):
 
 
 def _bybit(settings: PriceSourceSettings) -> OpenPriceSource:
+    # Imported here: most processes ask nobody for prices, and what asks takes long to load.
+    from steelyard.prices.bybit import LINEAR_SYMBOLS, BybitTickers
+    from steelyard.prices.bybit_calls import BYBIT_URL
+
     symbols = re.compile(settings.instruments) if settings.instruments else LINEAR_SYMBOLS
     return BybitTickers(settings.url or BYBIT_URL, symbols=symbols, timeout_s=settings.timeout_s)
 
