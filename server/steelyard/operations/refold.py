@@ -124,9 +124,7 @@ async def _plan(
     return start, later
 
 
-async def _feed(
-    book: BookTransaction, fold: Fold, *, key: PositionKey, start: OrderKey | None, inclusive: bool
-) -> int:
+async def _feed(book: BookTransaction, fold: Fold, *, key: PositionKey, start: OrderKey | None, inclusive: bool) -> int:
     """How many entries it took, up to the last batch read."""
     count = 0
     async for batch in book.entries(key, start=start, inclusive=inclusive):
