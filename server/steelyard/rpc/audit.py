@@ -42,6 +42,8 @@ class Audit:
         if paths is not None:
             named: set[str] = set()
             call.named_accounts = named
+            # Asked for now: grpcio ends the process when it is asked after a call that was cancelled has gone.
+            call.peer = call.context.peer()
             call.note_request = lambda request: _note(request, named, paths=paths)
 
     def end(self, call: Call, code: str) -> None:
@@ -54,7 +56,7 @@ class Audit:
             method=call.method,
             key_id=None if call.key is None else call.key.key_id,
             owner=None if call.key is None else call.key.terms.owner,
-            peer=call.context.peer(),
+            peer=call.peer,
             request_id=call.request_id,
             trace_id=call.trace_id,
             accounts=sorted(call.named_accounts or ())[:ACCOUNTS_TOLD],

@@ -45,6 +45,8 @@ class Call:
     """Set by whoever ends the call with an error."""
     reason: str | None = None
     account: str | None = None
+    peer: str | None = None
+    """Where a call that may write comes from, as gRPC says it."""
     key: ApiKey | None = None
     """Whose call it is; None while the service runs without keys, or where none is needed."""
     examine_request: Callable[[Any], None] | None = None

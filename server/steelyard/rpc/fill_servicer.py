@@ -61,7 +61,7 @@ class FillServicer(fill_service_pb2_grpc.FillServiceServicer):
         fill = decode_fill.fill(request.fill, field="fill")
         options = _options(request, expected_version=decode_fill.expected_version(request))
         with decode.within("fill"):
-            receipt = await self._record.record(fill, options=options, caller=_caller(context))
+            receipt = await self._record.record(fill, options=options, caller=_caller())
         return fill_service_pb2.RecordFillResponse(
             header=write_header(receipt.commits, at=self._clock()),
             receipt=encode_fill.receipt(receipt),
@@ -87,7 +87,7 @@ class FillServicer(fill_service_pb2_grpc.FillServiceServicer):
         items: list[Item | None] = [None] * len(request.fills)
         fills = _decoded(request.fills, items, is_atomic=request.atomic)
         result = await self._record.record_batch(
-            list(fills.values()), options=_options(request), is_atomic=request.atomic, caller=_caller(context)
+            list(fills.values()), options=_options(request), is_atomic=request.atomic, caller=_caller()
         )
         for place, item in zip(fills, result.items, strict=True):
             items[place] = _placed(item, place)
@@ -121,7 +121,7 @@ class FillServicer(fill_service_pb2_grpc.FillServiceServicer):
         self, requests: AsyncIterator[fill_service_pb2.StreamFillsRequest], context: Context
     ) -> AsyncIterator[fill_service_pb2.StreamFillsResponse]:
         """Records numbered batches as they come; an answer for each after its commit."""
-        commit = partial(self._commit_batch, caller=_caller(context))
+        commit = partial(self._commit_batch, caller=_caller())
         async with aclosing(fill_stream.commit_batches(requests, commit=commit)) as answers:
             async for answer in answers:
                 yield answer
@@ -227,9 +227,9 @@ def _require(request: Any, field: str) -> None:
         raise InvalidField(field, "is required")
 
 
-def _caller(context: Context) -> str:
+def _caller() -> str:
     """Whose fills share a round of the writer fairly: a connection's."""
-    return context.peer()
+    return current_call().peer or ""
 
 
 def _decoded(messages: Sequence[fill_pb2.Fill], items: list[Item | None], *, is_atomic: bool) -> dict[int, Fill]:
