@@ -11,7 +11,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from steelyard.accounting.errors import InvalidField, StoreUnavailable, VersionMismatch
-from steelyard.rpc.calls import seconds_left
+from steelyard.rpc.calls import Call, seconds_left
 from steelyard.rpc.limits import RpcLimits
 from steelyard.v1 import admin_service_pb2
 from tests.rpc.trouble import Served, TroubleServicer, serving
@@ -200,14 +200,11 @@ async def test_one_line_is_logged_per_call() -> None:
 class _Refuse:
     """A layer as authentication will be one."""
 
-    def around(self, call: Any) -> _Refuse:
+    def enter(self, call: Call) -> None:
         call.add_trailer("x-ratelimit-remaining", "0")
-        return self
-
-    async def __aenter__(self) -> None:
         raise InvalidField("key", "is missing")
 
-    async def __aexit__(self, *ended: Any) -> None:
+    def leave(self, call: Call, error: BaseException | None) -> None:
         raise AssertionError("a layer that refused is not left")
 
 

@@ -19,7 +19,7 @@ from steelyard.operations.ports import Clock
 from steelyard.rpc.access import Authenticate
 from steelyard.rpc.allowances import LimitCalls
 from steelyard.rpc.certificates import CertificateFiles, server_credentials
-from steelyard.rpc.interceptors import Layer
+from steelyard.rpc.interceptors import Refuser
 from steelyard.storage.access import KeyRecords
 from steelyard.storage.change_reads import ChangeReads
 from steelyard.storage.database import Database
@@ -52,7 +52,7 @@ class AccessSide:
             url = settings.redis_url.get_secret_value()
             self._shared = RedisCache(url, epoch=ChangeReads(database).epoch)
 
-    def layers(self, log: Log) -> Sequence[Layer]:
+    def layers(self, log: Log) -> Sequence[Refuser]:
         """What stands between a call and its handler: who is it, and may he; then, how often."""
         if not self._is_on or self._ring is None:
             return ()

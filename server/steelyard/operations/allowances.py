@@ -60,6 +60,17 @@ class _Period:
     is_alone: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Allowance:
+    """So much of something in each period."""
+
+    subject: str
+    name: str
+    """What is counted, of whom."""
+    limit: int
+    period_s: int
+
+
 class Allowances:
     """Hands out what keys may ask for."""
 
@@ -71,21 +82,26 @@ class Allowances:
         self._streams: dict[str, int] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
+    def call_at_hand(self, key: ApiKey) -> Standing | None:
+        """Takes one call of this minute where it was leased already; None: ask `take_call`."""
+        return self._at_hand(_calls(key), 1)
+
     async def take_call(self, key: ApiKey) -> Standing:
         """Takes one call of this minute. Raises `RateLimited`."""
-        return await self._take(
-            f"calls:{key.key_id}", 1, subject="calls", limit=key.terms.calls_allowed, period_s=CALLS_PERIOD_S
-        )
+        return await self._take(_calls(key), 1)
+
+    def fills_at_hand(self, key: ApiKey, count: int) -> Standing | None:
+        """Takes fills of this second where they were leased already; None: ask `take_fills`."""
+        allowance = _fills(key)
+        return self._at_hand(allowance, min(count, allowance.limit))
 
     async def take_fills(self, key: ApiKey, count: int) -> Standing:
         """Takes fills of this second; a batch larger than the whole allowance may use all of a second that nobody used.
 
         Raises `RateLimited`.
         """
-        limit = key.terms.fills_per_second
-        return await self._take(
-            f"fills:{key.key_id}", min(count, limit), subject="fills", limit=limit, period_s=FILLS_PERIOD_S
-        )
+        allowance = _fills(key)
+        return await self._take(allowance, min(count, allowance.limit))
 
     def open_stream(self, key: ApiKey) -> None:
         """Counts a stream of this process in. Raises `StreamLimit`."""
@@ -102,19 +118,27 @@ class Allowances:
         else:
             self._streams.pop(key.key_id, None)
 
-    async def _take(self, name: str, amount: int, *, subject: str, limit: int, period_s: int) -> Standing:
+    def _at_hand(self, allowance: _Allowance, amount: int) -> Standing | None:
         now_s = self._epoch_s()
-        number, reset_s = int(now_s // period_s), period_s - now_s % period_s
-        period = self._periods.get(name)
+        period = self._periods.get(allowance.name)
+        if period is None or period.number < now_s // allowance.period_s or period.left < amount:
+            return None
+        return _taken(period, amount, allowance=allowance, now_s=now_s)
+
+    async def _take(self, allowance: _Allowance, amount: int) -> Standing:
+        now_s = self._epoch_s()
+        number = int(now_s // allowance.period_s)
+        period = self._periods.get(allowance.name)
         if period is None or period.number < number:
-            period = self._begin(name, number)
+            period = self._begin(allowance.name, number)
         if period.left < amount:
-            await self._lease(name, period, amount=amount, limit=limit, period_s=period_s)
+            await self._lease(allowance, period, amount=amount)
         if period.left < amount:
-            raise RateLimited(subject, limit=limit, period_s=period_s, retry_after_s=reset_s)
-        period.left -= amount
-        remaining = max(limit - period.counted, 0) + period.left
-        return Standing(limit, remaining, max(1, round(reset_s)))
+            left_s = allowance.period_s - now_s % allowance.period_s
+            raise RateLimited(
+                allowance.subject, limit=allowance.limit, period_s=allowance.period_s, retry_after_s=left_s
+            )
+        return _taken(period, amount, allowance=allowance, now_s=now_s)
 
     def _begin(self, name: str, number: int) -> _Period:
         period = self._periods[name] = _Period(number)
@@ -124,7 +148,8 @@ class Allowances:
             self._locks.pop(oldest, None)
         return period
 
-    async def _lease(self, name: str, period: _Period, *, amount: int, limit: int, period_s: int) -> None:
+    async def _lease(self, allowance: _Allowance, period: _Period, *, amount: int) -> None:
+        name, limit = allowance.name, allowance.limit
         async with self._locks.setdefault(name, asyncio.Lock()):
             missing = amount - period.left
             if missing <= 0 or period.counted >= limit:
@@ -132,7 +157,7 @@ class Allowances:
             # Never more than what is left: the count of all replicas must not run past the allowance for a lease.
             wanted = min(max(missing, limit // LEASE_PART), limit - period.counted)
             if not period.is_alone:
-                counted = await self._shared.add(f"{name}:{period.number}", wanted, ttl_s=2 * period_s)
+                counted = await self._shared.add(f"{name}:{period.number}", wanted, ttl_s=2 * allowance.period_s)
                 if counted is not None:
                     period.left += max(0, wanted - max(0, counted - limit))
                     period.counted = min(counted, limit)
@@ -140,3 +165,17 @@ class Allowances:
                 period.is_alone = True
             period.left += wanted
             period.counted += wanted
+
+
+def _calls(key: ApiKey) -> _Allowance:
+    return _Allowance("calls", f"calls:{key.key_id}", key.terms.calls_allowed, CALLS_PERIOD_S)
+
+
+def _fills(key: ApiKey) -> _Allowance:
+    return _Allowance("fills", f"fills:{key.key_id}", key.terms.fills_per_second, FILLS_PERIOD_S)
+
+
+def _taken(period: _Period, amount: int, *, allowance: _Allowance, now_s: float) -> Standing:
+    period.left -= amount
+    remaining = max(allowance.limit - period.counted, 0) + period.left
+    return Standing(allowance.limit, remaining, max(1, round(allowance.period_s - now_s % allowance.period_s)))

@@ -7,7 +7,7 @@ of the key's; a filter that names none means the key's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,9 +15,9 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message import Message
 
-from steelyard.accounting.errors import AccountDenied, ApiKeyInvalid, ScopeMissing
+from steelyard.accounting.errors import AccountDenied, ApiKeyInvalid, ScopeMissing, SteelyardError
 from steelyard.accounting.keys import Account
-from steelyard.operations.access import Scope
+from steelyard.operations.access import ApiKey, Scope
 from steelyard.operations.building import Asker
 from steelyard.operations.key_ring import KeyRing
 from steelyard.rpc.calls import Call, current_call
@@ -139,51 +139,51 @@ class Authenticate:
         self._demands = demands()
         self._methods = frozenset(_methods())
 
-    def around(self, call: Call) -> _Authenticated:
-        """Raises `ApiKeyInvalid`, `ScopeMissing`, `AccountDenied`, `StoreUnavailable` on entering."""
-        return _Authenticated(self, call)
+    def enter(self, call: Call) -> Awaitable[None] | None:
+        """Sets `call.key`, and what has to be looked at with the request and the answers. Raises `ApiKeyInvalid`,
+        `ScopeMissing`, `AccountDenied`, `StoreUnavailable`, at once or when it is waited for."""
+        try:
+            demand = self._demand(call)
+            if demand is None or demand.scope is None:
+                return None
+            secret = call.metadata.get(API_KEY)
+            if not isinstance(secret, str):
+                raise ApiKeyInvalid("an API key is needed in the metadata `x-api-key`")
+            key = self._ring.at_hand(secret)
+            if key is None:
+                return self._look_up(call, secret, demand=demand)
+            self._admit(call, key, demand=demand)
+        except SteelyardError as error:
+            self.leave(call, error)
+            raise
+        return None
 
-    async def admit(self, call: Call) -> None:
-        """Sets `call.key`, and what has to be looked at with the request and the answers."""
+    def leave(self, call: Call, error: BaseException | None) -> None:
+        """Counts a refusal, wherever in the call it came about."""
+        if isinstance(error, (ApiKeyInvalid, ScopeMissing, AccountDenied)):
+            self._refused(call.method, error.reason)
+
+    def _demand(self, call: Call) -> Demand | None:
+        """None for health, reflection, and what is no method at all."""
         demand = self._demands.get(call.method)
-        if demand is None:
-            if call.method in self._methods:
-                raise ScopeMissing("this method is open to no key")
-            return  # health, reflection, or no method at all
-        if demand.scope is None:
-            return
-        secret = call.metadata.get(API_KEY)
-        if not isinstance(secret, str):
-            raise ApiKeyInvalid("an API key is needed in the metadata `x-api-key`")
-        key = await self._ring.of(secret)
+        if demand is None and call.method in self._methods:
+            raise ScopeMissing("this method is open to no key")
+        return demand
+
+    async def _look_up(self, call: Call, secret: str, *, demand: Demand) -> None:
+        try:
+            self._admit(call, await self._ring.of(secret), demand=demand)
+        except SteelyardError as error:
+            self.leave(call, error)
+            raise
+
+    def _admit(self, call: Call, key: ApiKey, *, demand: Demand) -> None:
+        assert demand.scope is not None
         call.key = key
         if not key.terms.allows(demand.scope):
             raise ScopeMissing(f"the key lacks the scope {demand.scope.value}", scope=demand.scope.value)
         if key.terms.accounts is not None:
             _bind(call, key.terms.accounts, demand=demand)
-
-    def note(self, call: Call, error: BaseException | None) -> None:
-        """Counts a refusal, wherever in the call it came about."""
-        if isinstance(error, (ApiKeyInvalid, ScopeMissing, AccountDenied)):
-            self._refused(call.method, error.reason)
-
-
-class _Authenticated:
-    __slots__ = ("_call", "_layer")
-
-    def __init__(self, layer: Authenticate, call: Call) -> None:
-        self._layer = layer
-        self._call = call
-
-    async def __aenter__(self) -> None:
-        try:
-            await self._layer.admit(self._call)
-        except Exception as error:
-            self._layer.note(self._call, error)
-            raise
-
-    async def __aexit__(self, *ended: Any) -> None:
-        self._layer.note(self._call, ended[1])
 
 
 def _bind(call: Call, own: frozenset[Account], *, demand: Demand) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from steelyard.accounting.errors import RateLimited, StreamLimit
@@ -26,31 +26,25 @@ class LimitCalls:
         self._used = used
         self._fill_methods = frozenset(name for name, demand in demands().items() if demand.fills)
 
-    def around(self, call: Call) -> _Limited:
-        """Raises `RateLimited`, `StreamLimit` on entering."""
-        return _Limited(self, call)
-
-    async def begin(self, call: Call) -> bool:
-        """Whether a stream was counted in, and must be counted out."""
+    def enter(self, call: Call) -> Awaitable[None] | None:
+        """Raises `RateLimited`, `StreamLimit`, at once or when it is waited for."""
         key = call.key
         if key is None:
-            return False
+            return None
         if call.method in self._fill_methods:
             call.admit_request = lambda request: self._take_fills(call, request, key=key)
         else:
-            await self._take_call(call, key)
-        if not call.is_stream:
-            return False
-        try:
-            self._allowances.open_stream(key)
-        except StreamLimit:
-            self._used(key, "streams", True)
-            raise
-        return True
+            standing = self._allowances.call_at_hand(key)
+            if standing is None:
+                return self._take_call(call, key)
+            self._used(key, "calls", False)
+            _tell(call, standing)
+        self._count_in(call, key)
+        return None
 
-    def end(self, call: Call) -> None:
+    def leave(self, call: Call, error: BaseException | None) -> None:
         """Counts a stream out."""
-        if call.key is not None:
+        if call.key is not None and call.about.is_stream:
             self._allowances.close_stream(call.key)
 
     async def _take_call(self, call: Call, key: ApiKey) -> None:
@@ -62,15 +56,31 @@ class LimitCalls:
             raise
         self._used(key, "calls", False)
         _tell(call, standing)
+        self._count_in(call, key)
 
-    async def _take_fills(self, call: Call, request: Any, *, key: ApiKey) -> None:
-        """A stream of fills that runs ahead of its allowance is held back: the next batch is read a little later."""
+    def _count_in(self, call: Call, key: ApiKey) -> None:
+        if not call.about.is_stream:
+            return
+        try:
+            self._allowances.open_stream(key)
+        except StreamLimit:
+            self._used(key, "streams", True)
+            raise
+
+    def _take_fills(self, call: Call, request: Any, *, key: ApiKey) -> Awaitable[None] | None:
         count = len(request.fills) if "fills" in request.DESCRIPTOR.fields_by_name else 1
+        if self._allowances.fills_at_hand(key, count) is None:
+            return self._wait_for_fills(call, count, key=key)
+        self._used(key, "fills", False)
+        return None
+
+    async def _wait_for_fills(self, call: Call, count: int, *, key: ApiKey) -> None:
+        """A stream of fills that runs ahead of its allowance is held back: the next batch is read a little later."""
         for attempt in range(FILL_WAITS):
             try:
                 await self._allowances.take_fills(key, count)
             except RateLimited as refusal:
-                if not call.is_stream or attempt == FILL_WAITS - 1:
+                if not call.about.is_stream or attempt == FILL_WAITS - 1:
                     self._used(key, "fills", True)
                     _tell_refusal(call, refusal, limit=key.terms.fills_per_second)
                     raise
@@ -78,22 +88,6 @@ class LimitCalls:
             else:
                 self._used(key, "fills", False)
                 return
-
-
-class _Limited:
-    __slots__ = ("_call", "_has_stream", "_layer")
-
-    def __init__(self, layer: LimitCalls, call: Call) -> None:
-        self._layer = layer
-        self._call = call
-        self._has_stream = False
-
-    async def __aenter__(self) -> None:
-        self._has_stream = await self._layer.begin(self._call)
-
-    async def __aexit__(self, *ended: Any) -> None:
-        if self._has_stream:
-            self._layer.end(self._call)
 
 
 def _tell(call: Call, standing: Standing) -> None:

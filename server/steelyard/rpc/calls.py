@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import uuid
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -27,20 +27,39 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.
 _NO_TRACE = "0" * 32
 
 
-@dataclass(slots=True)
+QUIET_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection")
+"""Asked all day by machines: logged at debug level, never refused."""
+
+
+class Method:
+    """What is known of a method before anybody calls it."""
+
+    __slots__ = ("deadline_cap_s", "is_quiet", "is_stream", "is_watch", "name", "service")
+
+    def __init__(self, name: str, *, deadline_cap_s: float | None, is_stream: bool) -> None:
+        self.name = name
+        """`/steelyard.v1.FillService/RecordFill`."""
+        self.service = name[1:].rpartition("/")[0]
+        """`steelyard.v1.FillService`."""
+        self.deadline_cap_s = deadline_cap_s
+        """How long the service works on a call at most; None for streams that may stay."""
+        self.is_stream = is_stream
+        """Whether answers are streamed."""
+        self.is_watch = is_stream and "/Watch" in name
+        self.is_quiet = self.service in QUIET_SERVICES
+
+
+@dataclass(slots=True, eq=False)
 class Call:
     """A call under way. Layers note on it what they find; the outermost one tells it to the log."""
 
-    method: str
-    """`/steelyard.v1.FillService/RecordFill`."""
+    about: Method
     context: Context
     request_id: str
     trace_id: str
     metadata: Mapping[str, str | bytes]
-    deadline_cap_s: float | None
-    """How long the service works on it at most; None for streams that may stay."""
-    is_stream: bool = False
-    """Whether answers are streamed."""
+    begun_ns: int = 0
+    """When it came in, by a clock that only counts."""
     code: grpc.StatusCode | None = None
     """Set by whoever ends the call with an error."""
     reason: str | None = None
@@ -51,20 +70,27 @@ class Call:
     """Whose call it is; None while the service runs without keys, or where none is needed."""
     examine_request: Callable[[Any], None] | None = None
     """Looks at each message of the request, before the handler sees it; raises what refuses the call."""
-    admit_request: Callable[[Any], Awaitable[None]] | None = None
-    """Waits until each message of the request may pass; raises what refuses it."""
+    admit_request: Callable[[Any], Awaitable[None] | None] | None = None
+    """Lets each message of the request pass, at once or after a wait; raises what refuses it."""
     examine_answer: Callable[[Any], None] | None = None
     """Looks at each message of the answer, before it is sent."""
     note_request: Callable[[Any], None] | None = None
     """Takes note of each message of the request; refuses nothing."""
     named_accounts: set[str] | None = None
     """The accounts that the request names, where somebody takes note of them."""
+    span: Any = None
+    """The span of a traced call."""
     trailers: list[tuple[str, str]] = field(default_factory=list)
 
     @property
-    def service(self) -> str:
-        """`steelyard.v1.FillService`."""
-        return self.method[1:].rpartition("/")[0]
+    def method(self) -> str:
+        """`/steelyard.v1.FillService/RecordFill`."""
+        return self.about.name
+
+    @property
+    def deadline_cap_s(self) -> float | None:
+        """How long the service works on it at most; None for streams that may stay."""
+        return self.about.deadline_cap_s
 
     def add_trailer(self, name: str, value: str) -> None:
         """Sends a trailer with the answer, whether good or bad."""
@@ -84,23 +110,16 @@ def current_call() -> Call:
     return _current.get()
 
 
-def begin_call(method: str, context: Context, *, deadline_cap_s: float | None, is_stream: bool) -> Call:
+def begin_call(method: Method, context: Context) -> Call:
     """Takes up a call: its ids from the metadata where they are sane, else new ones."""
     metadata: dict[str, str | bytes] = dict(context.invocation_metadata() or ())
-    request_id = _sane(metadata.get(REQUEST_ID)) or uuid.uuid4().hex
-    call = Call(
-        method=method,
-        context=context,
-        request_id=request_id,
-        trace_id=_trace_of(metadata.get(TRACEPARENT)) or _sane(metadata.get(TRACE_ID)) or request_id,
-        metadata=metadata,
-        deadline_cap_s=deadline_cap_s,
-        is_stream=is_stream,
-    )
+    request_id = _sane(metadata.get(REQUEST_ID)) or secrets.token_hex(16)
+    parent = metadata.get(TRACEPARENT)
+    trace_id = _trace_of(parent) or _sane(metadata.get(TRACE_ID)) or request_id
+    call = Call(method, context, request_id, trace_id, metadata)
     call.add_trailer(REQUEST_ID, request_id)
     _current.set(call)
-    parent = metadata.get(TRACEPARENT)
-    origin.set(Origin(call.trace_id, parent if isinstance(parent, str) and is_sampled(parent) else ""))
+    origin.set(Origin(trace_id, parent if isinstance(parent, str) and is_sampled(parent) else ""))
     return call
 
 

@@ -15,10 +15,6 @@ from steelyard.telemetry import metrics
 from steelyard.telemetry.logs import Log
 from steelyard.telemetry.metrics import Meters
 
-QUIET_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection")
-"""Asked all day by machines: logged at debug level, never refused."""
-
-
 DENIALS = frozenset({"API_KEY_INVALID", "SCOPE_MISSING", "ACCOUNT_DENIED"})
 LIMITS = frozenset({"RATE_LIMITED", "STREAM_LIMIT", "QUEUE_FULL"})
 
@@ -57,12 +53,14 @@ class CallMeter:
 
     def __init__(self, meters: Meters, in_flight: InFlight) -> None:
         self._meters = meters
+        # Instruments are looked up once: to find one by its labels costs as much as to use it.
         self._seconds: dict[tuple[str, str], Any] = {}
+        self._used: dict[str, Any] = {}
         meters.gauge(metrics.RPC_IN_FLIGHT).set_function(lambda: in_flight.count)
 
     def began(self, call: Call) -> None:
         """A stream that watches is there."""
-        if call.is_stream and _is_watch(call.method):
+        if call.about.is_watch:
             self._meters.gauge(metrics.WATCHERS, call.method).inc()
 
     def ended(self, call: Call, code: str, *, took_s: float) -> None:
@@ -73,10 +71,10 @@ class CallMeter:
         if seconds is None:
             seconds = self._seconds[method, code] = self._meters.histogram(metrics.RPC_SECONDS, method, code)
         seconds.observe(took_s)
-        if call.is_stream and _is_watch(call.method):
+        if call.about.is_watch:
             self._meters.gauge(metrics.WATCHERS, call.method).dec()
         if call.key is not None:
-            self._meters.counter(metrics.KEY_USED, call.key.key_id).inc()
+            self._used_by(call.key.key_id).inc()
         if call.reason is None:
             return
         if call.reason in DENIALS:
@@ -84,6 +82,12 @@ class CallMeter:
         elif call.reason in LIMITS:
             key_id = "" if call.key is None else call.key.key_id
             self._meters.counter(metrics.RATE_REFUSED, key_id, call.reason).inc()
+
+    def _used_by(self, key_id: str) -> Any:
+        used = self._used.get(key_id)
+        if used is None:
+            used = self._used[key_id] = self._meters.counter(metrics.KEY_USED, key_id)
+        return used
 
 
 class AuditTrail(Protocol):
@@ -107,35 +111,23 @@ class Observe:
         self.meter = meter
         self.audit = audit
 
-    def around(self, call: Call) -> _Observed:
-        """Times the call."""
-        return _Observed(call, self)
+    def began(self, call: Call) -> None:
+        """Times the call from now on."""
+        if not call.about.is_quiet:
+            self.in_flight.begin()
+        self.meter.began(call)
+        self.audit.begin(call)
+        call.begun_ns = time.perf_counter_ns()
 
-
-class _Observed:
-    __slots__ = ("_begun_ns", "_call", "_observe")
-
-    def __init__(self, call: Call, observe: Observe) -> None:
-        self._call = call
-        self._observe = observe
-        self._begun_ns = 0
-
-    async def __aenter__(self) -> None:
-        observe, call = self._observe, self._call
-        if call.service not in QUIET_SERVICES:
-            observe.in_flight.begin()
-        observe.meter.began(call)
-        observe.audit.begin(call)
-        self._begun_ns = time.perf_counter_ns()
-
-    async def __aexit__(self, *ended: Any) -> None:
-        took_ns = time.perf_counter_ns() - self._begun_ns
-        observe, call = self._observe, self._call
-        if call.service not in QUIET_SERVICES:
-            observe.in_flight.end()
-        code = code_name(call, ended[1])
-        observe.meter.ended(call, code, took_s=took_ns / 1e9)
-        write = observe.log.debug if call.service in QUIET_SERVICES else observe.log.info
+    def ended(self, call: Call, error: BaseException | None) -> None:
+        """Tells of the call."""
+        took_ns = time.perf_counter_ns() - call.begun_ns
+        is_quiet = call.about.is_quiet
+        if not is_quiet:
+            self.in_flight.end()
+        code = code_name(call, error)
+        self.meter.ended(call, code, took_s=took_ns / 1e9)
+        write = self.log.debug if is_quiet else self.log.info
         write(
             "rpc",
             method=call.method,
@@ -145,7 +137,7 @@ class _Observed:
             request_id=call.request_id,
             trace_id=call.trace_id,
         )
-        observe.audit.end(call, code)
+        self.audit.end(call, code)
 
 
 class Admit:
@@ -155,28 +147,13 @@ class Admit:
         self._in_flight = in_flight
         self._limit = limit
 
-    def around(self, call: Call) -> _Admitted:
-        """Raises `QueueFull` on entering."""
-        is_full = self._in_flight.count > self._limit and call.service not in QUIET_SERVICES
-        return _Admitted(is_full=is_full)
-
-
-class _Admitted:
-    __slots__ = ("_is_full",)
-
-    def __init__(self, *, is_full: bool) -> None:
-        self._is_full = is_full
-
-    async def __aenter__(self) -> None:
-        if self._is_full:
+    def enter(self, call: Call) -> None:
+        """Raises `QueueFull`."""
+        if self._in_flight.count > self._limit and not call.about.is_quiet:
             raise QueueFull
 
-    async def __aexit__(self, *ended: Any) -> None:
-        return None
-
-
-def _is_watch(method: str) -> bool:
-    return "/Watch" in method
+    def leave(self, call: Call, error: BaseException | None) -> None:
+        """Nothing: calls in flight are counted by `Observe`."""
 
 
 def code_name(call: Call, error: BaseException | None) -> str:

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import grpc
-import grpc.aio
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
+
+from steelyard.rpc.services import Registry
 
 SERVICE_NAMES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 
-def add_reflection(server: grpc.aio.Server, service_names: Iterable[str]) -> None:
+def add_reflection(server: Registry, service_names: Iterable[str]) -> None:
     """Serves the descriptors of the named services, and of what they import."""
     # v1 itself has no descriptor in this installation, so it is not in the list it gives.
     servicer = ReflectionServicer([*service_names, SERVICE_NAMES[1]])
@@ -25,7 +26,5 @@ def add_reflection(server: grpc.aio.Server, service_names: Iterable[str]) -> Non
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    methods = {"ServerReflectionInfo": handler}
-    server.add_generic_rpc_handlers(
-        tuple(grpc.method_handlers_generic_handler(name, methods) for name in SERVICE_NAMES)
-    )
+    for name in SERVICE_NAMES:
+        server.add_registered_method_handlers(name, {"ServerReflectionInfo": handler})

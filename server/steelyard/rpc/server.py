@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -18,7 +19,7 @@ from grpc_health.v1 import health_pb2_grpc
 from steelyard.rpc import health, services
 from steelyard.rpc.audit import Audit
 from steelyard.rpc.health import Health, Needs, Ping
-from steelyard.rpc.interceptors import CallChain, Layer
+from steelyard.rpc.interceptors import CallChain, Refuser, Watcher
 from steelyard.rpc.limits import RpcLimits, hard_concurrency, server_options
 from steelyard.rpc.observe import Admit, CallMeter, InFlight, Observe
 from steelyard.rpc.reflection import add_reflection
@@ -64,23 +65,23 @@ class GrpcServer:
         ping: Ping,
         needs: Needs | None = None,
         log: Log,
-        refusals: Sequence[Layer] = (),
+        refusals: Sequence[Refuser] = (),
         meters: Meters | None = None,
         tracer: Tracer | None = None,
         credentials: grpc.ServerCredentials | None = None,
     ) -> None:
-        """`refusals` are layers that may refuse a call (authenticate, limit); they lie within observe and translate."""
+        """`refusals` may refuse a call (authenticate, limit); they lie within observe and translate."""
         self._settings = settings
         self.in_flight = InFlight()
         meter = CallMeter(meters or Meters(), self.in_flight)
         admit = Admit(self.in_flight, limit=settings.limits.concurrent_rpcs)
-        layers = (*_watching(log, self.in_flight, meter=meter, tracer=tracer), Translate(log), admit, *refusals)
-        self._server = grpc.aio.server(
-            interceptors=(CallChain(layers, limits=settings.limits),),
-            options=server_options(settings.limits, shares_port=settings.shares_port),
-            maximum_concurrent_rpcs=hard_concurrency(settings.limits),
+        chain = CallChain(
+            _watchers(log, self.in_flight, meter=meter, tracer=tracer),
+            translate=Translate(log),
+            refusers=(admit, *refusals),
+            limits=settings.limits,
         )
-        self.service_names = services.add_all(servicers, self._server)
+        self.service_names = services.add_all(servicers, chain)
         self.health = Health(
             self.service_names,
             ping=ping,
@@ -89,9 +90,14 @@ class GrpcServer:
             interval_s=settings.health_interval_s,
             timeout_s=settings.health_timeout_s,
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, cast(Any, chain))
         if settings.has_reflection:
-            add_reflection(self._server, (*self.service_names, health.SERVICE_NAME))
+            add_reflection(chain, (*self.service_names, health.SERVICE_NAME))
+        self._server = grpc.aio.server(
+            options=server_options(settings.limits, shares_port=settings.shares_port),
+            maximum_concurrent_rpcs=hard_concurrency(settings.limits),
+        )
+        self._server.add_generic_rpc_handlers((chain,))
         self.port = self._bind(credentials)
         self._monitor: asyncio.Task[None] | None = None
         self._before_stop: list[Callable[[], None]] = []
@@ -158,7 +164,7 @@ class GrpcServer:
             raise OSError(f"cannot listen on {address}: is it in use?") from error
 
 
-def _watching(log: Log, in_flight: InFlight, *, meter: CallMeter, tracer: Tracer | None) -> tuple[Layer, ...]:
-    """The outermost layers; who traces nothing pays for no layer."""
+def _watchers(log: Log, in_flight: InFlight, *, meter: CallMeter, tracer: Tracer | None) -> tuple[Watcher, ...]:
+    """Who traces nothing pays for no tracing."""
     observe = Observe(log, in_flight, meter=meter, audit=Audit(log))
     return (observe,) if tracer is None or not tracer.is_on else (Trace(tracer), observe)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
-import grpc.aio
+import grpc
 
 from steelyard.v1 import (
     admin_service_pb2,
@@ -45,13 +45,27 @@ class Services:
     admin: admin_service_pb2_grpc.AdminServiceServicer | None = None
 
 
+class Registry(Protocol):
+    """What generated code asks of a server where it adds a servicer."""
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
+    ) -> None:
+        """Takes up the methods of a service."""
+        ...
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """Takes up handlers that are asked for each call whether a method is theirs."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Registration:
     """How a service is named in the contract and added to a server."""
 
     file: Any
     name: str
-    add: Callable[[Any, grpc.aio.Server], None]
+    add: Callable[[Any, Any], None]
 
     @property
     def full_name(self) -> str:
@@ -91,8 +105,8 @@ REGISTRATIONS = {
 assert set(REGISTRATIONS) == {field.name for field in fields(Services)}
 
 
-def add_all(servicers: Services, server: grpc.aio.Server) -> tuple[str, ...]:
-    """Adds every servicer there is to a server; gives the full names of their services."""
+def add_all(servicers: Services, server: Registry) -> tuple[str, ...]:
+    """Adds every servicer there is; gives the full names of their services."""
     names = []
     for name, registration in REGISTRATIONS.items():
         servicer = getattr(servicers, name)
