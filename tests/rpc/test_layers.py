@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -146,6 +147,67 @@ async def test_no_call_is_worked_on_longer_than_the_cap() -> None:
         code, text, _ = await served.get("slow")
         assert code is grpc.StatusCode.DEADLINE_EXCEEDED
         assert "0.1 s" in text
+
+
+async def test_each_call_is_cut_at_its_own_time_and_those_that_end_before_are_left_alone() -> None:
+    """One timer watches them all."""
+
+    async def sleep(context: Any) -> None:
+        await asyncio.sleep(60)
+
+    async def wink(context: Any) -> None:
+        await asyncio.sleep(0.05)
+
+    servicer = TroubleServicer({"slow": sleep, "quick": wink})
+    async with serving(servicer, limits=RpcLimits(unary_deadline_s=0.3)) as served:
+        loop = asyncio.get_running_loop()
+        took_s: list[float] = []
+
+        async def ask(account: str) -> grpc.StatusCode:
+            begun_s = loop.time()
+            code, _, _ = await served.get(account)
+            took_s.append(loop.time() - begun_s)
+            return code
+
+        asking = []
+        for account in ("slow", "quick", "slow", "fine"):
+            asking.append(asyncio.create_task(ask(account)))
+            await asyncio.sleep(0.1)
+        codes = await asyncio.gather(*asking)
+        late, fine = grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.OK
+        assert codes == [late, fine, late, fine]
+        assert [second for second in took_s if second > 0.25] == [pytest.approx(0.3, abs=0.15)] * 2
+        assert (await served.get("fine"))[0] is fine
+
+
+async def test_a_handler_that_answers_in_spite_of_the_cut_is_heard() -> None:
+    async def insist(context: Any) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    async with serving(TroubleServicer({"insist": insist}), limits=RpcLimits(unary_deadline_s=0.1)) as served:
+        assert (await served.get("insist"))[0] is grpc.StatusCode.OK
+        assert (await served.get("fine"))[0] is grpc.StatusCode.OK
+
+
+async def test_a_caller_who_hangs_up_as_his_time_runs_out_is_not_answered() -> None:
+    async def sleep(context: Any) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.2)
+            raise
+
+    servicer = TroubleServicer({"slow": sleep})
+    async with serving(servicer, limits=RpcLimits(unary_deadline_s=0.1)) as served:
+        call = served.admin.GetAccount(admin_service_pb2.GetAccountRequest(account="slow"))
+        waiting = asyncio.ensure_future(call)
+        await asyncio.sleep(0.2)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await served.server.in_flight.wait_idle(timeout_s=5)
+        assert [line["code"] for line in served.log.of("rpc")] == ["CANCELLED"]
 
 
 async def test_a_handler_knows_how_long_its_caller_waits() -> None:

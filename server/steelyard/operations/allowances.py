@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from steelyard.accounting.errors import RateLimited, StreamLimit
 from steelyard.operations.access import ApiKey
@@ -40,8 +40,7 @@ class NoSharedCount:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """Where a key stands in the period under way."""
 
     limit: int
@@ -60,8 +59,7 @@ class _Period:
     is_alone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Allowance:
+class _Allowance(NamedTuple):
     """So much of something in each period."""
 
     subject: str

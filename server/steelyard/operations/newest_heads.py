@@ -5,30 +5,27 @@ process's own writes and whatever else has seen a commit (`saw`); and what the c
 believed beyond his own call. So an answer found under these commits is never older than the caller's own writes, and
 at most `fresh_s` older than anybody else's.
 
-Reads of the log go in rounds: whoever asks while one is under way waits for the next, which begins after he asked,
-together with everybody else who does. So nothing that was committed before a question can be missing from what it is
-told, and however many ask, the log is read once at a time.
+Reads of the log go in rounds, each of which begins after everybody in it has asked. So nothing that was committed
+before a question can be missing from what it is told, and however many ask, the log is read once at a time.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from steelyard.accounting.keys import Account
 from steelyard.operations.ports import Commit, Ledger, OpenTransaction
 from steelyard.operations.reading import Heads
+from steelyard.operations.rounds import Rounds
 from steelyard.operations.single_flight import SingleFlight
 
 FRESH_S = 0.1
 """How old what is known may be before the log is asked again."""
-ROUND_PAUSE_S = 0.003
-"""What a round for several askers waits for more of them; one who asks alone waits for nobody."""
 ACCOUNTS_MAX = 10_000
 """Accounts remembered; a forgotten one is asked for again."""
 
@@ -54,15 +51,6 @@ class _Known:
     """Of a sum: how much had been heard of before it was read, all of which it counts."""
 
 
-@dataclass(slots=True)
-class _Round:
-    """A read of the log that has not begun."""
-
-    task: asyncio.Task[None]
-    accounts: set[Account] = field(default_factory=set)
-    askers: int = 0
-
-
 class NewestHeads:
     """Knows the newest commits of accounts, and of all of them together."""
 
@@ -75,8 +63,7 @@ class NewestHeads:
         self._known: OrderedDict[Account, _Known] = OrderedDict()
         self._total: _Known | None = None
         self._news = 0
-        self._next: _Round | None = None
-        self._turn = asyncio.Lock()
+        self._reads: Rounds[Sequence[Account], None] = Rounds(self._read, name="heads")
         self._reads_of_total: SingleFlight[_Known] = SingleFlight()
 
     def saw(self, commits: Iterable[Commit]) -> None:
@@ -89,14 +76,14 @@ class NewestHeads:
         """The newest seqs of accounts, 0 for one that never wrote; what the caller demands counts for him."""
         old = [account for account in accounts if not self._is_fresh(self._known.get(account))]
         if old:
-            await self._read(old)
+            await self._reads.ask(old)
         return [max(self._seq(account), at_least.get(account, 0)) for account in accounts]
 
     async def of_all(self, *, at_least: Heads) -> int | None:
         """The sum over all accounts at a moment when all that is demanded was visible; None: it is not visible yet."""
         missing = [account for account, seq in at_least.items() if self._seq(account) < seq]
         if missing:
-            await self._read(missing)
+            await self._reads.ask(missing)
             if any(self._seq(account) < at_least[account] for account in missing):
                 return None
         news = self._news
@@ -126,37 +113,18 @@ class NewestHeads:
         while len(self._known) > ACCOUNTS_MAX:
             self._known.popitem(last=False)
 
-    async def _read(self, accounts: Sequence[Account]) -> None:
-        if self._next is None:
-            self._next = _Round(asyncio.create_task(self._run_round(), name="heads"))
-            self._next.task.add_done_callback(_retrieved)
-        self._next.accounts.update(accounts)
-        self._next.askers += 1
-        await asyncio.shield(self._next.task)
-
-    async def _run_round(self) -> None:
-        async with self._turn:
-            assert self._next is not None
-            if self._next.askers > 1:
-                await asyncio.sleep(ROUND_PAUSE_S)
-            accounts, self._next = sorted(self._next.accounts), None
-            await self._read_heads(accounts)
-
-    async def _read_heads(self, accounts: Sequence[Account]) -> None:
+    async def _read(self, asked: Sequence[Sequence[Account]]) -> Sequence[None]:
+        accounts = sorted({account for named in asked for account in named})
         begun_s = self._now_s()
         heads = await self._log.heads(accounts)
         for account in accounts:
             self._note(account, heads.get(account, 0), at_s=begun_s)
+        return [None] * len(asked)
 
     async def _read_total(self) -> _Known:
         begun_s, news = self._now_s(), self._news
         self._total = _Known(await self._log.total(), begun_s, news)
         return self._total
-
-
-def _retrieved(ended: asyncio.Task[None]) -> None:
-    if not ended.cancelled():
-        ended.exception()  # whoever waits is told; nobody may be waiting any more
 
 
 class NotedLedger:

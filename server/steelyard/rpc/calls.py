@@ -129,11 +129,12 @@ def seconds_left(context: Context, *, margin_s: float = 0.05) -> float | None:
     The smaller of the caller's deadline and the cap of the service.
     """
     call = _current.get(None)
+    cap = call.about.deadline_cap_s if call is not None else None
     # None without a deadline, whatever its type says.
     asked: float | None = context.time_remaining()
-    cap = call.deadline_cap_s if call is not None else None
-    left = [limit for limit in (asked, cap) if limit is not None]
-    return max(min(left) - margin_s, 0.0) if left else None
+    if asked is None or (cap is not None and cap < asked):
+        asked = cap
+    return None if asked is None else max(asked - margin_s, 0.0)
 
 
 def _sane(value: str | bytes | None) -> str | None:

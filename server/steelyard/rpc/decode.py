@@ -49,6 +49,8 @@ def account(text: str, *, field: str = "account") -> Account:
 
 def accounts(texts: Sequence[str], *, field: str = "accounts") -> tuple[Account, ...]:
     """Account names, each once, sorted; empty means all."""
+    if not texts:
+        return ()
     at_most(texts, limits.BATCH_KEYS_MAX, field=field)
     return tuple(sorted({account(text, field=f"{field}[{index}]") for index, text in enumerate(texts)}))
 
@@ -182,6 +184,8 @@ def currency(text: str, *, field: str) -> str:
 
 def currencies(texts: Sequence[str], *, field: str = "settle_currencies") -> tuple[str, ...]:
     """Currencies, each once, sorted; empty means all that occur."""
+    if not texts:
+        return ()
     at_most(texts, limits.CURRENCIES_MAX, field=field)
     return tuple(sorted({currency(text, field=f"{field}[{index}]") for index, text in enumerate(texts)}))
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from steelyard.operations.reading import Answer, ServedFrom
+from steelyard.operations.reading import Answer
 
 KEPT_MAX = 32
 """Encoded answers of one kind."""
@@ -16,7 +16,8 @@ M = TypeVar("M")
 
 
 class EncodedOnce(Generic[T, M]):
-    """Encodes answers; of one from the cache, which is the same object each time, the message is kept.
+    """Encodes answers; the message of one is kept, since an answer that is told again is the same object: from the
+    cache, or from a read that many have waited for.
 
     Messages are only read after this: whoever is handed one must not change it.
     """
@@ -28,8 +29,6 @@ class EncodedOnce(Generic[T, M]):
 
     def __call__(self, answer: Answer[T]) -> M:
         """The message of an answer."""
-        if answer.seen.served_from is not ServedFrom.CACHE:
-            return self._encode(answer)
         found = self._kept.get(id(answer))
         if found is not None:
             self._kept.move_to_end(id(answer))

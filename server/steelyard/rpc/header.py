@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from steelyard.accounting.errors import InvalidField
 from steelyard.accounting.keys import Account
 from steelyard.operations.ports import Commit
-from steelyard.operations.reading import Freshness, Seen, ServedFrom
+from steelyard.operations.reading import AS_IT_IS, Freshness, Seen, ServedFrom
 from steelyard.rpc import decode, encode
 from steelyard.rpc.calls import Context, seconds_left
 from steelyard.v1 import common_pb2
@@ -32,9 +32,11 @@ def read_header(seen: Seen) -> common_pb2.ResponseHeader:
     return _header(seen.commits, at=seen.read_at, served_from=_SERVED_FROM[seen.served_from])
 
 
-def freshness(commits: Iterable[common_pb2.Commit], context: Context) -> Freshness:
+def freshness(commits: Sequence[common_pb2.Commit], context: Context) -> Freshness:
     """How new the answer must be (`min_commit`), and how long the caller waits for that. Raises `InvalidField`."""
     wait_s = seconds_left(context)
+    if not commits:
+        return AS_IT_IS if wait_s is None else Freshness(AS_IT_IS.min_commit, wait_s)
     wanted = {commit.account: commit.seq for commit in min_commit(commits)}
     return Freshness(wanted) if wait_s is None else Freshness(wanted, wait_s)
 

@@ -93,11 +93,7 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, cast(Any, chain))
         if settings.has_reflection:
             add_reflection(chain, (*self.service_names, health.SERVICE_NAME))
-        self._server = grpc.aio.server(
-            options=server_options(settings.limits, shares_port=settings.shares_port),
-            maximum_concurrent_rpcs=hard_concurrency(settings.limits),
-        )
-        self._server.add_generic_rpc_handlers((chain,))
+        self._server = _server_of(chain, settings)
         self.port = self._bind(credentials)
         self._monitor: asyncio.Task[None] | None = None
         self._before_stop: list[Callable[[], None]] = []
@@ -168,3 +164,12 @@ def _watchers(log: Log, in_flight: InFlight, *, meter: CallMeter, tracer: Tracer
     """Who traces nothing pays for no tracing."""
     observe = Observe(log, in_flight, meter=meter, audit=Audit(log))
     return (observe,) if tracer is None or not tracer.is_on else (Trace(tracer), observe)
+
+
+def _server_of(chain: CallChain, settings: ServerSettings) -> grpc.aio.Server:
+    server = grpc.aio.server(
+        options=server_options(settings.limits, shares_port=settings.shares_port),
+        maximum_concurrent_rpcs=hard_concurrency(settings.limits),
+    )
+    server.add_generic_rpc_handlers((chain,))
+    return server

@@ -52,7 +52,7 @@ class ChangeReads:
 
     async def heads(self, accounts: Collection[Account]) -> Heads:
         """The newest seq of accounts."""
-        async with self._database.bare() as connection:
+        async with self._database.keyed() as connection:
             found = await read_heads(connection, accounts)
         return {Account(account): seq for account, seq in found.items()}
 

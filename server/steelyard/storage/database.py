@@ -1,8 +1,8 @@
-"""Connections to PostgreSQL: one pool, three ways to use it.
+"""Connections to PostgreSQL: one pool, four ways to use it.
 
 `read` and `write` hand out the bare asyncpg connection inside a transaction, for statements that take arrays, COPY and
-cursors; `core` hands out SQLAlchemy's connection, for questions whose shape depends on the filter. All of them
-translate driver errors.
+cursors; `core` hands out SQLAlchemy's connection, for questions whose shape depends on the filter; `keyed` one that is
+kept at hand for short reads by key. All of them translate driver errors.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from steelyard.accounting.errors import StoreUnavailable
 from steelyard.operations.observing import origin
 from steelyard.storage.driver_errors import translated
+from steelyard.storage.kept_connections import KeptConnections
 from steelyard.telemetry.store import StoreTelemetry
 
 Connection: TypeAlias = asyncpg.Connection
@@ -71,6 +72,7 @@ class Database:
                 },
             },
         )
+        self._kept = KeptConnections(self.engine, pool_size=limits.pool_size)
         event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
         if telemetry is not None:
             event.listen(self.engine.sync_engine, "connect", self._listen)
@@ -114,6 +116,18 @@ class Database:
                     raw.terminate()
                     raise
 
+    @asynccontextmanager
+    async def keyed(self) -> AsyncIterator[Connection]:
+        """A driver connection for short reads by key, each a statement of its own; see `kept_connections`."""
+        self._refuse_held()
+        if not self._kept.has_one:
+            async with self.bare() as connection:
+                yield connection
+            return
+        with translated():
+            async with self._kept.connection() as raw:
+                yield raw
+
     async def ping(self) -> None:
         """Raises `StoreUnavailable` when the store does not answer."""
         async with self.bare() as connection:
@@ -126,7 +140,7 @@ class Database:
     @property
     def in_use(self) -> int:
         """Connections of the pool that somebody holds."""
-        return int(cast(Any, self.engine.pool).checkedout())
+        return int(cast(Any, self.engine.pool).checkedout()) - self._kept.idle
 
     def _listen(self, connection: Any, _record: Any) -> None:
         connection.driver_connection.add_query_logger(self._statement_ran)
@@ -137,6 +151,7 @@ class Database:
 
     async def close(self) -> None:
         """Closes every connection."""
+        await self._kept.close()
         await self.engine.dispose()
 
 

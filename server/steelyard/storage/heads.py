@@ -18,7 +18,7 @@ class HeadReads:
 
     async def heads(self, accounts: Collection[Account]) -> Heads:
         """The newest visible seq of accounts; accounts that never wrote are left out."""
-        async with self._database.bare() as connection:
+        async with self._database.keyed() as connection:
             found = await read_heads(connection, accounts)
         return {Account(account): seq for account, seq in found.items()}
 

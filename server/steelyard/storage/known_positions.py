@@ -125,7 +125,7 @@ class KnownPositions(PositionReads):
     async def _fetch(
         self, statement: Compiled, keys: Sequence[PositionKey], *, heads: Collection[Account]
     ) -> Sequence[Row]:
-        async with self._database.bare() as connection:
+        async with self._database.keyed() as connection:
             rows: Sequence[Row] = await connection.fetch(statement.text, *key_arguments(statement, keys, heads=heads))
         return rows
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
 from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii as _quoted
+from math import isfinite
 from typing import Any, Protocol, TextIO, cast
 
 import structlog
@@ -14,6 +16,7 @@ import structlog
 from steelyard.telemetry.redaction import Redaction
 
 _encode = json.JSONEncoder(default=str).encode
+LINE_FORMS_MAX = 1_000
 LIBRARY_TEXT_MAX = 1_000
 """Characters of what a library logs."""
 TOLD_BY_US = ("aiormq", "aio_pika")
@@ -72,14 +75,21 @@ def json_log(*, level: str = "info", stream: TextIO | None = None, redaction: Re
 
 
 class _Lines:
-    """Writes plain lines by itself, in structlog's form at a third of its cost: each call writes one or two. What
-    carries an exception goes through structlog."""
+    """Writes plain lines by itself, in structlog's form at a fraction of its cost: each call writes one or two. What
+    carries an exception goes through structlog.
+
+    Lines for every unit of work are written together, at the end of the event loop's turn; warnings and errors, and
+    whatever is told where no loop runs, at once.
+    """
 
     def __init__(self, whole: Log, stream: TextIO, *, level: int, hide: Redaction) -> None:
         self._whole = whole
         self._stream = stream
         self._hide = hide
         self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="at")
+        self._waiting: list[str] = []
+        self._harmless: set[tuple[str, ...]] = set()
+        """Field names that were found not to be those of secrets, as they stand together in a line."""
         self._is_debug, self._is_info = level <= logging.DEBUG, level <= logging.INFO
         self._is_warning, self._is_error = level <= logging.WARNING, level <= logging.ERROR
 
@@ -96,24 +106,42 @@ class _Lines:
     def warning(self, event: str, **fields: Any) -> None:
         """Something an operator may have to see to."""
         if "exc_info" in fields:
+            self._flush()
             self._whole.warning(event, **fields)
         elif self._is_warning:
             self._write("warning", event, fields=fields)
+            self._flush()
 
     def error(self, event: str, **fields: Any) -> None:
         """A failure of ours; `exc_info` carries the exception."""
         if "exc_info" in fields:
+            self._flush()
             self._whole.error(event, **fields)
         elif self._is_error:
             self._write("error", event, fields=fields)
+            self._flush()
 
     def _write(self, level: str, event: str, *, fields: dict[str, Any]) -> None:
-        hide = self._hide
-        hide.fields(None, level, fields)
+        names = tuple(fields)
+        if names not in self._harmless:
+            shown = self._hide.fields(None, level, dict(fields))
+            if shown == fields and len(self._harmless) < LINE_FORMS_MAX:
+                self._harmless.add(names)
+            fields = dict(shown)
         fields["event"], fields["level"] = event, level
         self._stamp(None, level, fields)
-        self._stream.write(hide.text(json_line(fields)) + "\n")
-        self._stream.flush()
+        self._waiting.append(self._hide.text(json_line(fields)))
+        if len(self._waiting) == 1:
+            try:
+                asyncio.get_running_loop().call_soon(self._flush)
+            except RuntimeError:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            lines, self._waiting = self._waiting, []
+            self._stream.write("\n".join(lines) + "\n")
+            self._stream.flush()
 
 
 def json_line(fields: Mapping[str, Any]) -> str:
@@ -122,11 +150,12 @@ def json_line(fields: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    if value.__class__ is str:
+    kind = value.__class__
+    if kind is str:
         return _quoted(value)
     if value is None:
         return "null"
-    return repr(value) if value.__class__ is int else _encode(value)
+    return repr(value) if kind is int or (kind is float and isfinite(value)) else _encode(value)
 
 
 class _Forward(logging.Handler):
