@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
+from decimal import Decimal
 
 from steelyard.telemetry.logs import json_log, silent_log, take_over_libraries
 
@@ -59,3 +61,55 @@ def test_what_libraries_log_is_a_line_like_ours_without_secrets() -> None:
     assert (warned["event"], warned["logger"], warned["level"]) == ("library", "a.library", "warning")
     assert warned["text"] == "no way to redis://:[hidden]@cache"
     assert (failed["level"], failed["exception"][0]["exc_type"]) == ("error", "RuntimeError")
+
+
+def test_fields_of_any_kind_and_any_name_make_a_line_with_secrets_hidden_each_time() -> None:
+    stream = io.StringIO()
+    log = json_log(stream=stream)
+    for count in (1, 2):
+        log.info("sums", total=Decimal("1.50"), password="opened", parts=["a", None], rate=float("nan"), level="mine")
+        log.info("plain", count=count, done=True, text='"quoted"\n')
+        log.info("bare")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["event"] for line in lines] == ["sums", "plain", "bare"] * 2
+    for sums in lines[::3]:
+        assert (sums["total"], sums["password"], sums["parts"]) == ("1.50", "[hidden]", ["a", None])
+        assert sums["level"] == "info"
+        assert sums["rate"] != sums["rate"]  # NaN
+    assert [(line["count"], line["done"], line["text"]) for line in lines[1::3]] == [
+        (1, True, '"quoted"\n'),
+        (2, True, '"quoted"\n'),
+    ]
+    assert all(set(line) == {"event", "level", "at"} for line in lines[2::3])
+
+
+class Written(io.StringIO):
+    """Counts how often it was written to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = 0
+
+    def write(self, text: str, /) -> int:
+        self.writes += 1
+        return super().write(text)
+
+
+async def test_lines_of_one_turn_of_the_loop_are_written_together_and_warnings_at_once_in_order() -> None:
+    stream = Written()
+    log = json_log(stream=stream)
+    for number in range(3):
+        log.info("unit", number=number)
+    assert stream.writes == 0
+    await asyncio.sleep(0)
+    assert stream.writes == 1
+    log.info("unit", number=3)
+    log.warning("odd")
+    log.info("unit", number=4)
+    log.error("bug", exc_info=RuntimeError())
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == [
+        *["unit"] * 4,
+        "odd",
+        "unit",
+        "bug",
+    ]

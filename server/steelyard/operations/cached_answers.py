@@ -147,11 +147,13 @@ class CachedAnswers(Generic[T]):
         them up for this question already. With `max_staleness` the last known figures answer, up to that age, when the
         store is away. Raises what `read` raises.
         """
+        answering = self._answer(question, read=read, freshness=freshness, newest=newest)
+        if max_staleness is None:
+            return await answering
         try:
-            answering = self._answer(question, read=read, freshness=freshness, newest=newest)
             return await patiently(answering, max_staleness=max_staleness, freshness=freshness)
         except StoreUnavailable:
-            known = None if max_staleness is None else await self._last_known(question, max_staleness)
+            known = await self._last_known(question, max_staleness)
             if known is None or is_behind(heads_of(known), freshness.min_commit):
                 raise
             self.figures.last_known += 1

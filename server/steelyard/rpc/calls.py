@@ -117,7 +117,7 @@ def begin_call(method: Method, context: Context) -> Call:
     parent = metadata.get(TRACEPARENT)
     trace_id = _trace_of(parent) or _sane(metadata.get(TRACE_ID)) or request_id
     call = Call(method, context, request_id, trace_id, metadata)
-    call.add_trailer(REQUEST_ID, request_id)
+    call.add_trailers((REQUEST_ID, request_id))
     _current.set(call)
     origin.set(Origin(trace_id, parent if isinstance(parent, str) and is_sampled(parent) else ""))
     return call

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring_ascii as _quoted
 from math import isfinite
 from typing import Any, Protocol, TextIO, cast
@@ -16,6 +16,8 @@ import structlog
 from steelyard.telemetry.redaction import Redaction
 
 _encode = json.JSONEncoder(default=str).encode
+STAMPED = ("event", "level", "at")
+"""What every line has, whoever writes it."""
 LINE_FORMS_MAX = 1_000
 LIBRARY_TEXT_MAX = 1_000
 """Characters of what a library logs."""
@@ -88,8 +90,9 @@ class _Lines:
         self._hide = hide
         self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="at")
         self._waiting: list[str] = []
-        self._harmless: set[tuple[str, ...]] = set()
-        """Field names that were found not to be those of secrets, as they stand together in a line."""
+        self._forms: dict[tuple[str, ...], Sequence[str]] = {}
+        """What stands before each value of a line and behind the last, by the names of its fields, none of them that of
+        a secret."""
         self._is_debug, self._is_info = level <= logging.DEBUG, level <= logging.INFO
         self._is_warning, self._is_error = level <= logging.WARNING, level <= logging.ERROR
 
@@ -123,19 +126,28 @@ class _Lines:
 
     def _write(self, level: str, event: str, *, fields: dict[str, Any]) -> None:
         names = tuple(fields)
-        if names not in self._harmless:
-            shown = self._hide.fields(None, level, dict(fields))
-            if shown == fields and len(self._harmless) < LINE_FORMS_MAX:
-                self._harmless.add(names)
-            fields = dict(shown)
-        fields["event"], fields["level"] = event, level
-        self._stamp(None, level, fields)
-        self._waiting.append(self._hide.text(json_line(fields)))
+        form = self._forms.get(names)
+        if form is None:
+            fields, form = self._new_form(fields)
+        at = self._stamp(None, level, {})["at"]
+        told = [before + _value(value) for before, value in zip(form, fields.values(), strict=False)]
+        line = f'{"".join(told)}{form[-1]}"event": {_quoted(event)}, "level": "{level}", "at": "{at}"}}'
+        self._waiting.append(self._hide.text(line))
         if len(self._waiting) == 1:
             try:
                 asyncio.get_running_loop().call_soon(self._flush)
             except RuntimeError:
                 self._flush()
+
+    def _new_form(self, fields: dict[str, Any]) -> tuple[dict[str, Any], Sequence[str]]:
+        """The fields with secrets hidden, and what stands around the values; remembered where nothing was hidden."""
+        hidden = self._hide.fields(None, "", dict(fields))
+        told = {name: value for name, value in hidden.items() if name not in STAMPED}
+        form = [("{" if not place else ", ") + f"{_quoted(name)}: " for place, name in enumerate(told)]
+        form = [*form, ", " if form else "{"]
+        if told == fields and len(self._forms) < LINE_FORMS_MAX:
+            self._forms[tuple(fields)] = form
+        return told, form
 
     def _flush(self) -> None:
         if self._waiting:
