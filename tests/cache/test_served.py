@@ -93,9 +93,9 @@ async def test_a_message_is_made_once_for_each_answer_and_few_are_kept(desk: Des
     """Also of one that was read: whoever waited for that read is told the same object."""
     made: list[Answer[PortfolioView]] = []
 
-    def encode(answer: Answer[PortfolioView]) -> object:
+    def encode(answer: Answer[PortfolioView]) -> common_pb2.Commit:
         made.append(answer)
-        return object()
+        return common_pb2.Commit(account=DESK, seq=len(made))
 
     encoded = EncodedOnce(encode)
     await desk.buy()

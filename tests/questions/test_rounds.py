@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 
@@ -68,15 +69,24 @@ async def test_whoever_comes_during_a_read_waits_for_the_next() -> None:
     assert reads.asked == [[1], [2, 3]]
 
 
-async def test_shared_rounds_begin_apart_until_one_has_a_single_asker() -> None:
+async def test_shared_rounds_and_those_soon_after_begin_apart() -> None:
     reads = Reads()
     await asyncio.gather(*reads.begin(1, 2))
-    await asyncio.gather(*reads.begin(3))
-    apart_s = reads.begun_s[1] - reads.begun_s[0]
-    assert apart_s >= rounds.ROUND_GAP_S * 0.9
+    await reads.rounds.ask(3)
     await reads.rounds.ask(4)
-    await reads.rounds.ask(5)
-    assert reads.asked == [[1, 2], [3], [4], [5]]
+    assert reads.asked == [[1, 2], [3], [4]]
+    apart_s = [later - begun for begun, later in pairwise(reads.begun_s)]
+    assert min(apart_s) >= rounds.ROUND_GAP_S * 0.9
+
+
+async def test_who_asks_alone_again_is_soon_answered_at_once_again() -> None:
+    reads = Reads()
+    await asyncio.gather(*reads.begin(1, 2))
+    await asyncio.sleep(rounds.SHARED_FOR_S)
+    began_s = asyncio.get_running_loop().time()
+    for number in range(50):
+        await reads.rounds.ask(number)
+    assert asyncio.get_running_loop().time() - began_s < 50 * rounds.ROUND_GAP_S
 
 
 async def test_a_round_has_a_bound_and_the_rest_are_asked_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

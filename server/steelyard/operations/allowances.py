@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from steelyard.accounting.errors import RateLimited, StreamLimit
-from steelyard.operations.access import ApiKey
+from steelyard.operations.access import ApiKey, KeyTerms
 
 LEASE_PART = 20
 """A lease is this part (one twentieth) of a period's allowance."""
@@ -78,19 +78,21 @@ class Allowances:
         self._epoch_s = epoch_s
         self._periods: dict[str, _Period] = {}
         self._streams: dict[str, int] = {}
+        self._calls_of: dict[str, tuple[KeyTerms, _Allowance]] = {}
+        """Of each key: its terms, and the calls that they allow."""
         self._locks: dict[str, asyncio.Lock] = {}
 
     def call_at_hand(self, key: ApiKey) -> Standing | None:
         """Takes one call of this minute where it was leased already; None: ask `take_call`."""
-        return self._at_hand(_calls(key), 1)
+        return self._at_hand(self._calls(key), 1)
 
     async def take_call(self, key: ApiKey) -> Standing:
         """Takes one call of this minute. Raises `RateLimited`."""
-        return await self._take(_calls(key), 1)
+        return await self._take(self._calls(key), 1)
 
     def fills_at_hand(self, key: ApiKey, count: int) -> Standing | None:
         """Takes fills of this second where they were leased already; None: ask `take_fills`."""
-        allowance = _fills(key)
+        allowance = self._fills(key)
         return self._at_hand(allowance, min(count, allowance.limit))
 
     async def take_fills(self, key: ApiKey, count: int) -> Standing:
@@ -98,7 +100,7 @@ class Allowances:
 
         Raises `RateLimited`.
         """
-        allowance = _fills(key)
+        allowance = self._fills(key)
         return await self._take(allowance, min(count, allowance.limit))
 
     def open_stream(self, key: ApiKey) -> None:
@@ -115,6 +117,18 @@ class Allowances:
             self._streams[key.key_id] = held
         else:
             self._streams.pop(key.key_id, None)
+
+    def _calls(self, key: ApiKey) -> _Allowance:
+        known = self._calls_of.get(key.key_id)
+        if known is None or known[0] is not key.terms:
+            allowance = _Allowance("calls", f"calls:{key.key_id}", key.terms.calls_allowed, CALLS_PERIOD_S)
+            if len(self._calls_of) >= COUNTS_MAX:
+                self._calls_of.clear()
+            known = self._calls_of[key.key_id] = key.terms, allowance
+        return known[1]
+
+    def _fills(self, key: ApiKey) -> _Allowance:
+        return _Allowance("fills", f"fills:{key.key_id}", key.terms.fills_per_second, FILLS_PERIOD_S)
 
     def _at_hand(self, allowance: _Allowance, amount: int) -> Standing | None:
         now_s = self._epoch_s()
@@ -163,14 +177,6 @@ class Allowances:
                 period.is_alone = True
             period.left += wanted
             period.counted += wanted
-
-
-def _calls(key: ApiKey) -> _Allowance:
-    return _Allowance("calls", f"calls:{key.key_id}", key.terms.calls_allowed, CALLS_PERIOD_S)
-
-
-def _fills(key: ApiKey) -> _Allowance:
-    return _Allowance("fills", f"fills:{key.key_id}", key.terms.fills_per_second, FILLS_PERIOD_S)
 
 
 def _taken(period: _Period, amount: int, *, allowance: _Allowance, now_s: float) -> Standing:

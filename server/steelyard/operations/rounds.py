@@ -1,20 +1,23 @@
 """Questions answered many at a time: whoever asks joins the round that has not begun, and is answered by its one read.
 
 A round reads after everybody in it has asked, so its answers are as new as those of reads of their own would be. Who
-asks alone is answered at once. Where rounds are shared, they begin some milliseconds apart: calls come in one by one,
+asks alone is answered at once. While rounds are shared, they begin some milliseconds apart: calls come in one by one,
 and without a gap each round would be asked by the one or two that came during the last one, at the full price of a
-read. The gap ends with the first round that only one has asked. Rejected: a gap before every round, which costs the
-lonely caller; waiting for a number of questions, which costs whoever comes last.
+read. Rejected: a gap before every round, which costs the lonely caller; waiting for a number of questions, which costs
+whoever comes last.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 from typing import Generic, TypeVar
 
 ROUND_GAP_S = 0.005
 """From the beginning of one shared round to that of the next."""
+SHARED_FOR_S = 0.05
+"""How long after a shared round the next ones keep the gap: between two that come at once, one may come alone."""
 ROUND_MAX = 500
 """Questions in one round."""
 
@@ -32,10 +35,10 @@ class Rounds(Generic[Q, A]):
         self._name = name
         self._waiting: list[_Asked[Q, A]] = []
         self._task: asyncio.Task[None] | None = None
-        self._begun_s = 0.0
+        self._begun_s = -inf
         """When the last round began, by the clock of the event loop."""
-        self._is_shared = False
-        """Whether more than one had asked it."""
+        self._shared_s = -inf
+        """When the last one began that more than one had asked."""
 
     async def ask(self, question: Q) -> A:
         """The answer, read after this was called. Raises what the read raises."""
@@ -61,11 +64,13 @@ class Rounds(Generic[Q, A]):
 
     async def _keep_apart(self) -> None:
         loop = asyncio.get_running_loop()
-        early_s = self._begun_s + ROUND_GAP_S - loop.time()
-        if early_s > 0 and (self._is_shared or len(self._waiting) > 1):
+        now_s = loop.time()
+        early_s = self._begun_s + ROUND_GAP_S - now_s
+        if early_s > 0 and (len(self._waiting) > 1 or now_s - self._shared_s < SHARED_FOR_S):
             await asyncio.sleep(early_s)
         self._begun_s = loop.time()
-        self._is_shared = len(self._waiting) > 1
+        if len(self._waiting) > 1:
+            self._shared_s = self._begun_s
 
     async def _answer(self, asked: Sequence[_Asked[Q, A]]) -> None:
         try:

@@ -16,7 +16,7 @@ from contextlib import aclosing
 from typing import Any, Protocol, TypeAlias, cast
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from steelyard.accounting.errors import InvalidField
 from steelyard.rpc.calls import Call, Context, Method, begin_call
@@ -94,8 +94,8 @@ class CallChain(grpc.GenericRpcHandler):
         else:
             run = _watched_stream(method, self._watchers, guarded=self._guarded_stream(handler))
         make = _MAKERS[handler.request_streaming, handler.response_streaming]
-        deserializer = _tolerant(handler.request_deserializer)
-        return cast("Handler", make(run, deserializer, handler.response_serializer))
+        deserializer, serializer = _tolerant(handler.request_deserializer), _lazy(handler.response_serializer)
+        return cast("Handler", make(run, deserializer, serializer))
 
     def _guarded(self, method: Method, handler: Handler) -> Callable[[Call, Any], Awaitable[Any]]:
         behaviour, refusers, translate = _behaviour_of(handler), self._refusers, self._translate
@@ -117,6 +117,7 @@ class CallChain(grpc.GenericRpcHandler):
                     await waiting
                 answer = await behaviour(request, call.context)
                 if call.examine_answer is not None:
+                    assert isinstance(answer, Message), "bytes cannot be looked at"
                     call.examine_answer(answer)
             except BaseException as error:
                 _leave(refusers[:entered], call, error=error)
@@ -237,6 +238,13 @@ def _tolerant(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], 
             return _UNDECODABLE
 
     return decode
+
+
+def _lazy(serializer: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
+    """An answer that is bytes already (`EncodedOnce`) is sent as it is."""
+    if serializer is None:
+        return None
+    return lambda answer: answer if answer.__class__ is bytes else serializer(answer)
 
 
 def _examine(call: Call, request: Any) -> Awaitable[None] | None:
