@@ -16,7 +16,7 @@ from steelyard.migrations import upgrade
 from tests.app.processes import END_S, command, environment, run, until
 from tests.client.desk import client_of, serving_book
 
-AWAY = {"store_away", "sweep_failed"}
+AWAY = {"store_away", "sweep_failed", "worker_waits_for_store"}
 
 
 @contextmanager

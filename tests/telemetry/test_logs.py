@@ -113,3 +113,23 @@ async def test_lines_of_one_turn_of_the_loop_are_written_together_and_warnings_a
         "unit",
         "bug",
     ]
+
+
+def test_lines_that_a_loop_has_left_behind_when_it_ended_do_not_hold_up_those_of_the_next() -> None:
+    stream = Written()
+    log = json_log(stream=stream)
+
+    async def leave(number: int) -> None:
+        log.info("left", number=number)
+
+    def told() -> list[int]:
+        return [json.loads(line)["number"] for line in stream.getvalue().splitlines()]
+
+    loop = asyncio.new_event_loop()
+    loop.call_soon(lambda: log.info("left", number=1))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert told() == []
+    asyncio.run(leave(2))
+    assert told() == [1, 2]

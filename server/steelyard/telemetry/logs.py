@@ -90,6 +90,8 @@ class _Lines:
         self._hide = hide
         self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="at")
         self._waiting: list[str] = []
+        self._seen_to_by: asyncio.AbstractEventLoop | None = None
+        """The loop that will write what waits."""
         self._forms: dict[tuple[str, ...], Sequence[str]] = {}
         """What stands before each value of a line and behind the last, by the names of its fields, none of them that of
         a secret."""
@@ -133,11 +135,19 @@ class _Lines:
         told = [before + _value(value) for before, value in zip(form, fields.values(), strict=False)]
         line = f'{"".join(told)}{form[-1]}"event": {_quoted(event)}, "level": "{level}", "at": "{at}"}}'
         self._waiting.append(self._hide.text(line))
-        if len(self._waiting) == 1:
-            try:
-                asyncio.get_running_loop().call_soon(self._flush)
-            except RuntimeError:
-                self._flush()
+        self._see_to_it()
+
+    def _see_to_it(self) -> None:
+        """Has what waits written at the end of this turn of the loop, or at once where none runs."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._flush()
+            return
+        # A loop that has ended meanwhile may have left lines behind.
+        if self._seen_to_by is not loop:
+            self._seen_to_by = loop
+            loop.call_soon(self._flush)
 
     def _new_form(self, fields: dict[str, Any]) -> tuple[dict[str, Any], Sequence[str]]:
         """The fields with secrets hidden, and what stands around the values; remembered where nothing was hidden."""
@@ -150,6 +160,7 @@ class _Lines:
         return told, form
 
     def _flush(self) -> None:
+        self._seen_to_by = None
         if self._waiting:
             lines, self._waiting = self._waiting, []
             self._stream.write("\n".join(lines) + "\n")
