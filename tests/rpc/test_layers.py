@@ -263,7 +263,7 @@ class _Refuse:
     """A layer as authentication will be one."""
 
     def enter(self, call: Call) -> None:
-        call.add_trailer("x-ratelimit-remaining", "0")
+        call.add_trailers(("x-ratelimit-remaining", "0"))
         raise InvalidField("key", "is missing")
 
     def leave(self, call: Call, error: BaseException | None) -> None:

@@ -92,10 +92,6 @@ class Call:
         """How long the service works on it at most; None for streams that may stay."""
         return self.about.deadline_cap_s
 
-    def add_trailer(self, name: str, value: str) -> None:
-        """Sends a trailer with the answer, whether good or bad."""
-        self.add_trailers((name, value))
-
     def add_trailers(self, *added: tuple[str, str]) -> None:
         """Sends trailers with the answer, whether good or bad."""
         self.trailers.extend(added)
