@@ -15,6 +15,7 @@ from steelyard.operations.newest_heads import NotedLedger
 from steelyard.operations.read_portfolio import PortfolioView
 from steelyard.operations.read_positions import ReadPositions
 from steelyard.operations.reading import Answer
+from steelyard.rpc import encoded_once
 from steelyard.rpc.encoded_once import KEPT_MAX, EncodedOnce
 from steelyard.rpc.server import GrpcServer, ServerSettings, Services
 from steelyard.storage.position_reads import PositionReads
@@ -110,6 +111,22 @@ async def test_a_message_is_made_once_for_each_answer_and_few_are_kept(desk: Des
     assert len(made) == 1 + 1 + KEPT_MAX
     encoded(cached)
     assert len(made) == 1 + 1 + KEPT_MAX + 1
+
+
+async def test_answers_are_kept_up_to_so_many_bytes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoded_once, "KEPT_BYTES_MAX", 100)
+    made: list[int] = []
+
+    def encode(answer: Answer[PortfolioView]) -> common_pb2.Commit:
+        made.append(len(made))
+        return common_pb2.Commit(account="a" * 60)
+
+    encoded = EncodedOnce(encode)
+    await desk.buy()
+    first, second = await desk.portfolio.get(accounts=[DESK]), await desk.portfolio.get()
+    for answer in (first, first, second, second, first):
+        encoded(answer)
+    assert len(made) == 3
 
 
 async def test_what_a_noted_ledger_commits_is_in_the_next_answer(desk: Desk) -> None:

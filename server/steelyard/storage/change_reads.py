@@ -11,11 +11,11 @@ from steelyard.accounting.keys import Account
 from steelyard.operations.account_tail import HeldNow, Place
 from steelyard.operations.read_events import PositionEvent
 from steelyard.operations.reading import Heads
-from steelyard.storage.account_log import read_heads
 from steelyard.storage.codec import key_of
 from steelyard.storage.compiled import Compiled
 from steelyard.storage.database import Database
 from steelyard.storage.event_reads import event_of
+from steelyard.storage.heads import HeadReads
 from steelyard.storage.position_reads import key_arguments, wanted_positions
 from steelyard.storage.position_rows import CONTEXT, FULL, KEY_COLUMNS, VENUE, P, joined, row_of
 from steelyard.storage.trip_reads import heads_in
@@ -41,6 +41,7 @@ class ChangeReads:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._heads = HeadReads(database)
         self._epoch: str | None = None
 
     async def epoch(self) -> str:
@@ -52,9 +53,7 @@ class ChangeReads:
 
     async def heads(self, accounts: Collection[Account]) -> Heads:
         """The newest seq of accounts."""
-        async with self._database.keyed() as connection:
-            found = await read_heads(connection, accounts)
-        return {Account(account): seq for account, seq in found.items()}
+        return await self._heads.heads(accounts)
 
     async def changes(self, after: Mapping[Account, Place], *, limit: int) -> Mapping[Account, Sequence[PositionEvent]]:
         """Position events of accounts behind a place in the log of each, in its order, at most `limit` of each."""

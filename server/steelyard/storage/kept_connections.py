@@ -74,8 +74,8 @@ class KeptConnections:
         except BaseException:
             self._count -= 1
             raise
-        raw = cast(Any, (await kept.get_raw_connection()).driver_connection)
         try:
+            raw = cast(Any, (await kept.get_raw_connection()).driver_connection)
             await raw.execute(_SETTINGS)
         except BaseException:
             await self._drop(kept)

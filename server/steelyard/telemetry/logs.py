@@ -102,11 +102,13 @@ class _Lines:
         """A line for whoever looks closely."""
         if self._is_debug:
             self._write("debug", event, fields=fields)
+            self._see_to_it()
 
     def info(self, event: str, **fields: Any) -> None:
         """A line for every unit of work."""
         if self._is_info:
             self._write("info", event, fields=fields)
+            self._see_to_it()
 
     def warning(self, event: str, **fields: Any) -> None:
         """Something an operator may have to see to."""
@@ -135,7 +137,6 @@ class _Lines:
         told = [before + _value(value) for before, value in zip(form, fields.values(), strict=False)]
         line = f'{"".join(told)}{form[-1]}"event": {_quoted(event)}, "level": "{level}", "at": "{at}"}}'
         self._waiting.append(self._hide.text(line))
-        self._see_to_it()
 
     def _see_to_it(self) -> None:
         """Has what waits written at the end of this turn of the loop, or at once where none runs."""
