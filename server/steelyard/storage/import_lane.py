@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from io import BytesIO
 from typing import Any
 
@@ -35,6 +36,8 @@ STAGED = (
     "row_number", "account", "book", "instrument", "leg", "side", "quantity", "price", "fee", "fee_currency",
     "executed_at", "source_sequence", "fill_id", "order_id",
 )  # fmt: skip
+Written = tuple[str, datetime]
+"""An account and the earliest time at which something was written into it."""
 _TOUCHED: Columns = (*KEY, ("entries", "int8"))
 _TAKE_TOUCHED = insert_rows(
     "touched_keys AS t",
@@ -101,15 +104,15 @@ class ImportLane:
         await connection.execute(staging.CLEAR_PART)
         recorded = await self._insert(plan, commit_id, rows=rows)
         turn.end()
-        accounts = await self._note_part(plan)
+        written = await self._note_part(plan)
         counts, results = ImportCounts(recorded=recorded), []
         if recorded < rows:
-            others, changed_accounts = await self._settle_others(plan, commit_id)
+            others, changed = await self._settle_others(plan, commit_id)
             counts = counts.plus(others)
-            accounts |= changed_accounts
+            written += changed
             results = await self._results(plan)
-        seqs = await advance_heads(connection, accounts, commit_id=commit_id, cause="import")
-        if await connection.fetchval(staging.WAS_SEALED, commit_id):
+        seqs = await advance_heads(connection, [account for account, _ in written], commit_id=commit_id, cause="import")
+        if await connection.fetchval(staging.WAS_SEALED, *arrays(written, staging.WRITTEN)):
             raise PeriodSealed("an account was sealed while a file was imported into it; import it again")
         return MergedPart(counts, results, tuple(Commit(Account(name), seq) for name, seq in sorted(seqs.items())))
 
@@ -159,36 +162,36 @@ class ImportLane:
         await connection.execute(staging.INSERT_UNKNOWN, plan.import_id, commit_id)
         return int(await connection.fetchval(staging.COUNT_ADDED))
 
-    async def _settle_others(self, plan: MergePlan, commit_id: int) -> tuple[ImportCounts, set[str]]:
-        """Tells the rows that were not inserted apart: what they came to, and the accounts that they changed."""
+    async def _settle_others(self, plan: MergePlan, commit_id: int) -> tuple[ImportCounts, list[Written]]:
+        """Tells the rows that were not inserted apart: what they came to, and what they changed."""
         connection = self._connection
         await connection.execute("SET LOCAL enable_seqscan = off")
         await connection.execute(staging.LOOK_AT_OTHERS, commit_id, plan.import_id)
         await connection.execute("SET LOCAL enable_seqscan = on")
         counted = await connection.fetchrow(staging.COUNT_OTHERS)
-        reinstated, accounts = await self._change_known(plan, commit_id)
+        reinstated, changed = await self._change_known(plan, commit_id)
         counts = ImportCounts(
             recorded=reinstated,
             repeated=counted["same"] - reinstated,
             conflicting=counted["conflicting"],
             rejected=counted["twice"],
         )
-        return counts, accounts
+        return counts, changed
 
-    async def _note_part(self, plan: MergePlan) -> set[str]:
-        """Leaves the keys in `part_keys` stale, notes them for the build, and gives their accounts."""
+    async def _note_part(self, plan: MergePlan) -> list[Written]:
+        """Leaves the keys in `part_keys` stale, notes them for the build, and gives what is written."""
         connection = self._connection
         await connection.execute(staging.NOTE_STALE, secrets.randbits(61), "IMPORT", plan.is_held)
         await connection.execute(staging.NOTE_TOUCHED)
-        return {row["account"] for row in await connection.fetch(staging.PART_ACCOUNTS)}
+        return [(row["account"], row["first_at"]) for row in await connection.fetch(staging.PART_ACCOUNTS)]
 
-    async def _change_known(self, plan: MergePlan, commit_id: int) -> tuple[int, set[str]]:
+    async def _change_known(self, plan: MergePlan, commit_id: int) -> tuple[int, list[Written]]:
         """Attests known fills, reinstates withdrawn ones and keeps smaller sequences: how many were reinstated, and
-        the accounts that changed."""
+        what was changed."""
         connection = self._connection
         await connection.execute(staging.ATTEST, plan.import_id)
-        if not await connection.fetchval(staging.HAS_CHANGED):
-            return 0, set()
+        if not affected(await connection.execute(staging.FIND_CHANGING)):
+            return 0, []
         await connection.execute(staging.LOCK_CHANGING)
         moved = await connection.fetch(staging.KEEP_SMALLER, commit_id)
         await connection.execute(staging.KEEP_REVISIONS)

@@ -12,6 +12,7 @@ statement for all rows (it would hold its locks for the whole file).
 
 from __future__ import annotations
 
+from steelyard.storage.bulk import Columns, unnested
 from steelyard.storage.stale_keys import WIDEN
 
 TABLES = """
@@ -33,11 +34,14 @@ CREATE TEMP TABLE IF NOT EXISTS part_others (
     row_number bigint, account text COLLATE "C", fill_id text COLLATE "C", is_same boolean, differs text, state text,
     is_in_file boolean, smaller_sequence integer, attested_by uuid
 );
+CREATE TEMP TABLE IF NOT EXISTS part_changing (
+    account text COLLATE "C", fill_id text COLLATE "C", smaller integer, PRIMARY KEY (account, fill_id)
+);
 CREATE TEMP TABLE IF NOT EXISTS touched_keys (
     account text COLLATE "C", book text COLLATE "C", instrument text COLLATE "C", leg text COLLATE "C", entries bigint,
     PRIMARY KEY (account, book, instrument, leg)
 );
-TRUNCATE staged_rows, staged_instruments, staged_refusals, part_keys, part_others, touched_keys;
+TRUNCATE staged_rows, staged_instruments, staged_refusals, part_keys, part_others, part_changing, touched_keys;
 """
 
 PART_KEY = (
@@ -121,13 +125,12 @@ WITH added AS (
 )
 {SUM_UP}
 """
-# Seen once the heads are held: sealing takes them as well.
-WAS_SEALED = """
-SELECT EXISTS (
-    SELECT FROM staged_rows s JOIN accounts a USING (account) JOIN fills f USING (account, fill_id)
-    WHERE s.executed_at < a.sealed_before AND f.commit_id = $1
-)
-"""
+# Asked once the heads are held: sealing takes them as well. What the part has written is not looked for among the
+# fills: the planner takes a commit that is being made for one row, and has compared every row with every other.
+WRITTEN: Columns = (("account", "text"), ("first_at", "timestamptz"))
+WAS_SEALED = f"""
+SELECT EXISTS (SELECT FROM {unnested(WRITTEN)} JOIN accounts a USING (account) WHERE first_at < a.sealed_before)
+"""  # noqa: S608
 COUNT_ADDED = "SELECT coalesce(sum(entries), 0)::bigint FROM part_keys"
 
 _SAME = """(f.book, f.instrument, f.leg, f.delta, f.price, f.fee, f.executed_at)
@@ -188,17 +191,16 @@ SELECT DISTINCT account, fill_id, $1::uuid FROM part_others
 WHERE is_same AND state <> 'WITHDRAWN' AND attested_by IS DISTINCT FROM $1 ORDER BY account, fill_id
 ON CONFLICT DO NOTHING
 """
-HAS_CHANGED = """
-SELECT EXISTS (SELECT FROM part_others WHERE is_same AND (state = 'WITHDRAWN' OR
-               (state = 'LIVE' AND smaller_sequence IS NOT NULL)))
+# By primary key: the planner may take all withdrawn fills for one, and begin with those.
+FIND_CHANGING = """
+INSERT INTO part_changing
+SELECT account, fill_id, min(smaller_sequence)
+FROM part_others WHERE is_same AND (state = 'WITHDRAWN' OR (state = 'LIVE' AND smaller_sequence IS NOT NULL))
+GROUP BY account, fill_id
 """
-_CHANGING = """
-    SELECT account, fill_id, min(smaller_sequence) AS smaller
-    FROM part_others WHERE is_same AND (state = 'WITHDRAWN' OR (state = 'LIVE' AND smaller_sequence IS NOT NULL))
-    GROUP BY account, fill_id
-"""
-LOCK_CHANGING = f"""
-SELECT FROM fills f JOIN ({_CHANGING}) c USING (account, fill_id) ORDER BY f.account, f.fill_id FOR NO KEY UPDATE OF f
+LOCK_CHANGING = """
+SELECT FROM fills f JOIN part_changing c USING (account, fill_id) ORDER BY f.account, f.fill_id
+FOR NO KEY UPDATE OF f
 """
 _REVISION = (
     "account", "fill_id", "revision", "book", "instrument", "leg", "delta", "price", "fee", "fee_currency", "fee_rate",
@@ -210,29 +212,29 @@ REVISION_OF_F = ", ".join(f"f.{name}" for name in _REVISION)
 """The same of a fill aliased f."""
 KEEP_REVISIONS = f"""
 INSERT INTO fill_revisions ({REVISION}) SELECT {REVISION_OF_F}
-FROM fills f JOIN ({_CHANGING}) c USING (account, fill_id) WHERE f.state = 'WITHDRAWN'
+FROM fills f JOIN part_changing c USING (account, fill_id) WHERE f.state = 'WITHDRAWN'
 """  # noqa: S608
-REINSTATE = f"""
+REINSTATE = """
 UPDATE fills f SET state = 'LIVE', revision = f.revision + 1, commit_id = $2, recorded_at = now(), import_id = $1,
                    source_sequence = least(f.source_sequence, c.smaller)
-FROM ({_CHANGING}) c WHERE f.account = c.account AND f.fill_id = c.fill_id AND f.state = 'WITHDRAWN'
+FROM part_changing c WHERE f.account = c.account AND f.fill_id = c.fill_id AND f.state = 'WITHDRAWN'
 RETURNING f.account, f.book, f.instrument, f.leg, f.executed_at, f.source_sequence, f.fill_id,
           f.source_sequence AS old_sequence
-"""  # noqa: S608
+"""
 # The old place of a moved fill and its new one both belong to the range that has to be folded again. The sequence that
 # it had is kept: it belongs to what was known before.
-KEEP_SMALLER = f"""
+KEEP_SMALLER = """
 WITH noted AS (
     INSERT INTO fill_moves (account, fill_id, commit_id, revision, source_sequence)
-    SELECT f.account, f.fill_id, $1, f.revision, f.source_sequence FROM fills f JOIN ({_CHANGING}) c
+    SELECT f.account, f.fill_id, $1, f.revision, f.source_sequence FROM fills f JOIN part_changing c
     USING (account, fill_id) WHERE f.state = 'LIVE' AND f.source_sequence > c.smaller ON CONFLICT DO NOTHING
 )
 UPDATE fills f SET source_sequence = c.smaller
-FROM ({_CHANGING}) c JOIN fills old USING (account, fill_id)
+FROM part_changing c JOIN fills old USING (account, fill_id)
 WHERE f.account = c.account AND f.fill_id = c.fill_id AND f.state = 'LIVE' AND f.source_sequence > c.smaller
 RETURNING f.account, f.book, f.instrument, f.leg, f.executed_at, f.source_sequence, f.fill_id,
           old.source_sequence AS old_sequence
-"""  # noqa: S608
+"""
 
 NOTE_STALE = f"""
 INSERT INTO stale_keys AS s (account, book, instrument, leg, from_executed_at, from_sequence, from_entry_id,
@@ -246,6 +248,6 @@ NOTE_TOUCHED = """
 INSERT INTO touched_keys AS t SELECT account, book, instrument, leg, entries FROM part_keys
 ON CONFLICT (account, book, instrument, leg) DO UPDATE SET entries = t.entries + excluded.entries
 """
-PART_ACCOUNTS = "SELECT DISTINCT account FROM part_keys"
-CLEAR_PART = "TRUNCATE part_keys, part_others"
+PART_ACCOUNTS = "SELECT account, min(from_executed_at) AS first_at FROM part_keys GROUP BY account"
+CLEAR_PART = "TRUNCATE part_keys, part_others, part_changing"
 CLEAR_ROWS = "TRUNCATE staged_rows, staged_refusals"

@@ -1,0 +1,59 @@
+"""Imports while the store's statistics say nothing yet of what they write, and while others seal."""
+
+import asyncio
+
+import pytest
+
+from steelyard.accounting.errors import PeriodSealed
+from steelyard.app import samples
+from steelyard.operations.importing import ImportCounts
+from steelyard.operations.roll_back_import import RollBackImport
+from steelyard.storage.import_rollback import PostgresRollback
+from tests.builds.desk import Desk, clock, generic
+
+FILLS = 30_000
+"""So many that comparing each with each takes half a minute."""
+BY_INDEX_S = 15.0
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+def file_of(seed: int) -> bytes:
+    return "".join(samples.generic_csv(seed, fills=FILLS, accounts=20)).encode()
+
+
+async def test_statistics_older_than_the_rows_do_not_hold_up_a_file_nor_its_way_back(desk: Desk) -> None:
+    await desk.load(file_of(21), is_auto_build=False)
+    # From here on the planner takes every new commit, import and state for one row.
+    await desk.plant("ANALYZE fills, accounts, imports")
+    async with asyncio.timeout(BY_INDEX_S):
+        second = await desk.load(file_of(22), is_auto_build=False)
+    assert second.record.counts == ImportCounts(row_count=FILLS, recorded=FILLS)
+    async with asyncio.timeout(BY_INDEX_S):
+        back = await RollBackImport(PostgresRollback(desk.database), clock).run(second.record.import_id)
+    assert back.record.withdrawn == FILLS
+    async with asyncio.timeout(BY_INDEX_S):
+        third = await desk.load(file_of(22), is_auto_build=False)
+    assert third.record.counts == ImportCounts(row_count=FILLS, recorded=FILLS)
+
+
+@pytest.mark.parametrize("sealed_before", ["2025-06-20T13:00:01Z", "2025-06-20T13:00:00Z"])
+async def test_an_account_that_is_sealed_meanwhile_takes_no_row_before_the_seal(desk: Desk, sealed_before: str) -> None:
+    await desk.load(generic(["a1,ACC,main,ES SEP25,BUY,1,6000,,,2025-06-20T12:00:00Z"]), is_auto_build=False)
+    rows = [
+        "a2,ACC,main,ES SEP25,BUY,1,6000,,,2025-06-20T13:00:00Z",
+        "a3,ACC,main,ES SEP25,SELL,1,6000,,,2025-06-20T14:00:00Z",
+    ]
+    async with desk.database.write() as sealing:
+        await sealing.execute("SELECT FROM account_heads WHERE account = 'ACC' FOR UPDATE")
+        importing = asyncio.ensure_future(desk.load(generic(rows), is_auto_build=False))
+        async with asyncio.timeout(20):
+            while not await desk.value(WAITING):  # noqa: ASYNC110 - the store is looked at
+                await asyncio.sleep(0.01)
+        await sealing.execute(f"UPDATE accounts SET sealed_before = '{sealed_before}' WHERE account = 'ACC'")
+    if sealed_before.endswith("01Z"):
+        with pytest.raises(PeriodSealed, match="sealed while"):
+            await importing
+        assert await desk.value("SELECT count(*) FROM fills") == 1
+    else:
+        await importing
+        assert await desk.value("SELECT count(*) FROM fills") == 3
