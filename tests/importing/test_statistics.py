@@ -1,6 +1,9 @@
 """Imports while the store's statistics say nothing yet of what they write, and while others seal."""
 
 import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import pytest
 
@@ -15,6 +18,13 @@ FILLS = 30_000
 """So many that comparing each with each takes half a minute."""
 BY_INDEX_S = 15.0
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+ROWS = [
+    "a1,ACC,main,ES SEP25,BUY,1,6000,,,2025-06-20T12:00:00Z",
+    "a2,ACC,main,ES SEP25,BUY,1,6000,,,2025-06-20T13:00:00Z",
+    "a3,ACC,main,ES SEP25,SELL,1,6000,,,2025-06-20T14:00:00Z",
+]
+T = TypeVar("T")
 
 
 def file_of(seed: int) -> bytes:
@@ -36,24 +46,37 @@ async def test_statistics_older_than_the_rows_do_not_hold_up_a_file_nor_its_way_
     assert third.record.counts == ImportCounts(row_count=FILLS, recorded=FILLS)
 
 
-@pytest.mark.parametrize("sealed_before", ["2025-06-20T13:00:01Z", "2025-06-20T13:00:00Z"])
-async def test_an_account_that_is_sealed_meanwhile_takes_no_row_before_the_seal(desk: Desk, sealed_before: str) -> None:
-    await desk.load(generic(["a1,ACC,main,ES SEP25,BUY,1,6000,,,2025-06-20T12:00:00Z"]), is_auto_build=False)
-    rows = [
-        "a2,ACC,main,ES SEP25,BUY,1,6000,,,2025-06-20T13:00:00Z",
-        "a3,ACC,main,ES SEP25,SELL,1,6000,,,2025-06-20T14:00:00Z",
-    ]
+@asynccontextmanager
+async def sealing_meanwhile(desk: Desk, work: Coroutine[Any, Any, T], *, before: str) -> AsyncIterator[asyncio.Task[T]]:
+    """Seals the account while this work waits for its head."""
     async with desk.database.write() as sealing:
         await sealing.execute("SELECT FROM account_heads WHERE account = 'ACC' FOR UPDATE")
-        importing = asyncio.ensure_future(desk.load(generic(rows), is_auto_build=False))
+        working = asyncio.ensure_future(work)
         async with asyncio.timeout(20):
             while not await desk.value(WAITING):  # noqa: ASYNC110 - the store is looked at
                 await asyncio.sleep(0.01)
-        await sealing.execute(f"UPDATE accounts SET sealed_before = '{sealed_before}' WHERE account = 'ACC'")
-    if sealed_before.endswith("01Z"):
+        await sealing.execute(f"UPDATE accounts SET sealed_before = '{before}' WHERE account = 'ACC'")
+    yield working
+
+
+async def test_no_row_of_a_file_comes_after_a_seal_that_was_set_meanwhile(desk: Desk) -> None:
+    await desk.load(generic(ROWS[:1]), is_auto_build=False)
+    async with sealing_meanwhile(desk, desk.load(generic(ROWS)), before="2025-06-20T13:00:01Z") as importing:
         with pytest.raises(PeriodSealed, match="sealed while"):
             await importing
-        assert await desk.value("SELECT count(*) FROM fills") == 1
-    else:
-        await importing
-        assert await desk.value("SELECT count(*) FROM fills") == 3
+    assert await desk.value("SELECT count(*) FROM fills") == 1
+
+
+async def test_a_seal_before_all_rows_lets_a_file_pass(desk: Desk) -> None:
+    await desk.load(generic(ROWS[:1]), is_auto_build=False)
+    async with sealing_meanwhile(desk, desk.load(generic(ROWS)), before="2025-06-20T13:00:00Z") as importing:
+        assert (await importing).record.counts == ImportCounts(row_count=3, recorded=2, repeated=1)
+
+
+async def test_no_fill_is_taken_back_after_a_seal_that_was_set_meanwhile(desk: Desk) -> None:
+    receipt = await desk.load(generic(ROWS), is_auto_build=False)
+    back = RollBackImport(PostgresRollback(desk.database), clock).run(receipt.record.import_id)
+    async with sealing_meanwhile(desk, back, before="2025-06-20T13:00:01Z") as rolling_back:
+        with pytest.raises(PeriodSealed, match="sealed while"):
+            await rolling_back
+    assert await desk.value("SELECT count(*) FROM fills WHERE state = 'LIVE'") == 3

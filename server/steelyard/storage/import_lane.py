@@ -10,7 +10,6 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from io import BytesIO
 from typing import Any
 
@@ -27,6 +26,7 @@ from steelyard.storage.bulk import KEY, Columns, arrays, insert_rows
 from steelyard.storage.database import Connection
 from steelyard.storage.driver_errors import translated
 from steelyard.storage.instruments import find_accounts, find_instruments, register_instruments
+from steelyard.storage.seals import EarliestEntries
 
 OPTIMISTIC_ROWS = 2_000
 """Parts of at least so many rows are first inserted as if all of them were new."""
@@ -36,8 +36,6 @@ STAGED = (
     "row_number", "account", "book", "instrument", "leg", "side", "quantity", "price", "fee", "fee_currency",
     "executed_at", "source_sequence", "fill_id", "order_id",
 )  # fmt: skip
-Written = tuple[str, datetime]
-"""An account and the earliest time at which something was written into it."""
 _TOUCHED: Columns = (*KEY, ("entries", "int8"))
 _TAKE_TOUCHED = insert_rows(
     "touched_keys AS t",
@@ -104,15 +102,14 @@ class ImportLane:
         await connection.execute(staging.CLEAR_PART)
         recorded = await self._insert(plan, commit_id, rows=rows)
         turn.end()
-        written = await self._note_part(plan)
+        entered = EarliestEntries()
+        await self._note_part(plan, entered)
         counts, results = ImportCounts(recorded=recorded), []
         if recorded < rows:
-            others, changed = await self._settle_others(plan, commit_id)
-            counts = counts.plus(others)
-            written += changed
+            counts = counts.plus(await self._settle_others(plan, commit_id, entered=entered))
             results = await self._results(plan)
-        seqs = await advance_heads(connection, [account for account, _ in written], commit_id=commit_id, cause="import")
-        if await connection.fetchval(staging.WAS_SEALED, *arrays(written, staging.WRITTEN)):
+        seqs = await advance_heads(connection, entered.accounts, commit_id=commit_id, cause="import")
+        if await entered.are_sealed(connection):
             raise PeriodSealed("an account was sealed while a file was imported into it; import it again")
         return MergedPart(counts, results, tuple(Commit(Account(name), seq) for name, seq in sorted(seqs.items())))
 
@@ -162,36 +159,36 @@ class ImportLane:
         await connection.execute(staging.INSERT_UNKNOWN, plan.import_id, commit_id)
         return int(await connection.fetchval(staging.COUNT_ADDED))
 
-    async def _settle_others(self, plan: MergePlan, commit_id: int) -> tuple[ImportCounts, list[Written]]:
-        """Tells the rows that were not inserted apart: what they came to, and what they changed."""
+    async def _settle_others(self, plan: MergePlan, commit_id: int, *, entered: EarliestEntries) -> ImportCounts:
+        """Tells the rows that were not inserted apart, and gives what they came to."""
         connection = self._connection
         await connection.execute("SET LOCAL enable_seqscan = off")
         await connection.execute(staging.LOOK_AT_OTHERS, commit_id, plan.import_id)
         await connection.execute("SET LOCAL enable_seqscan = on")
         counted = await connection.fetchrow(staging.COUNT_OTHERS)
-        reinstated, changed = await self._change_known(plan, commit_id)
-        counts = ImportCounts(
+        reinstated = await self._change_known(plan, commit_id, entered=entered)
+        return ImportCounts(
             recorded=reinstated,
             repeated=counted["same"] - reinstated,
             conflicting=counted["conflicting"],
             rejected=counted["twice"],
         )
-        return counts, changed
 
-    async def _note_part(self, plan: MergePlan) -> list[Written]:
-        """Leaves the keys in `part_keys` stale, notes them for the build, and gives what is written."""
+    async def _note_part(self, plan: MergePlan, entered: EarliestEntries) -> None:
+        """Leaves the keys in `part_keys` stale, and notes them for the build and for what is entered."""
         connection = self._connection
         await connection.execute(staging.NOTE_STALE, secrets.randbits(61), "IMPORT", plan.is_held)
         await connection.execute(staging.NOTE_TOUCHED)
-        return [(row["account"], row["first_at"]) for row in await connection.fetch(staging.PART_ACCOUNTS)]
+        for row in await connection.fetch(staging.ENTERED):
+            entered.note(row["account"], row["entered_at"])
 
-    async def _change_known(self, plan: MergePlan, commit_id: int) -> tuple[int, list[Written]]:
-        """Attests known fills, reinstates withdrawn ones and keeps smaller sequences: how many were reinstated, and
-        what was changed."""
+    async def _change_known(self, plan: MergePlan, commit_id: int, *, entered: EarliestEntries) -> int:
+        """Attests known fills, reinstates withdrawn ones and keeps smaller sequences; gives how many were
+        reinstated."""
         connection = self._connection
         await connection.execute(staging.ATTEST, plan.import_id)
         if not affected(await connection.execute(staging.FIND_CHANGING)):
-            return 0, []
+            return 0
         await connection.execute(staging.LOCK_CHANGING)
         moved = await connection.fetch(staging.KEEP_SMALLER, commit_id)
         await connection.execute(staging.KEEP_REVISIONS)
@@ -199,7 +196,8 @@ class ImportLane:
         ranges = _range_per_key([*moved, *reinstated])
         await connection.execute("TRUNCATE part_keys")
         await connection.copy_records_to_table("part_keys", records=ranges, columns=staging.PART_KEY)
-        return len(reinstated), await self._note_part(plan)
+        await self._note_part(plan, entered)
+        return len(reinstated)
 
     async def _results(self, plan: MergePlan) -> list[StoreResult]:
         rows = await self._connection.fetch(staging.CONFLICTS, plan.results_max)

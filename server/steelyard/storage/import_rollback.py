@@ -25,6 +25,7 @@ from steelyard.storage.database import Connection, Database
 from steelyard.storage.driver_errors import translated
 from steelyard.storage.fills import CALLER_ATTESTS
 from steelyard.storage.imports import RECORD, import_connection, record_of_row
+from steelyard.storage.seals import EarliestEntries
 
 PART_FILLS = 50_000
 """Fills that one transaction withdraws."""
@@ -144,9 +145,13 @@ class _Rollback:
         await connection.execute(_WITHDRAW, first, last, import_id, commit_id)
         await connection.execute(staging.NOTE_STALE, secrets.randbits(61), "ROLLBACK", False)
         await connection.execute(staging.NOTE_TOUCHED)
-        accounts = [row["account"] for row in await connection.fetch(staging.PART_ACCOUNTS)]
+        entered = EarliestEntries()
+        for row in await connection.fetch(staging.ENTERED):
+            entered.note(row["account"], row["entered_at"])
         withdrawn = await connection.fetchval(staging.COUNT_ADDED)
-        self._commits.update(await advance_heads(connection, accounts, commit_id=commit_id, cause="rollback"))
+        self._commits.update(await advance_heads(connection, entered.accounts, commit_id=commit_id, cause="rollback"))
+        if await entered.are_sealed(connection):
+            raise PeriodSealed("an account was sealed while an import of it was taken back")
         return int(withdrawn)
 
     async def _finish(

@@ -6,7 +6,7 @@ well: either the entry's commit comes before the seal's in the account's log, or
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from steelyard.accounting.entries import Fill
@@ -33,12 +33,18 @@ class EarliestEntries:
         """An entry of this time is added, changed or taken out."""
         self._at[account] = min(at, self._at.get(account, at))
 
-    async def check(self, connection: Connection) -> None:
-        """Raises `VersionMismatch` where an account was sealed meanwhile: the next try is refused for the seal.
+    @property
+    def accounts(self) -> Collection[Account]:
+        """Those that have any."""
+        return self._at.keys()
 
-        The heads of the accounts must have been advanced.
-        """
-        if self._at and await connection.fetchval(_SEALED, list(self._at), list(self._at.values())):
+    async def are_sealed(self, connection: Connection) -> bool:
+        """Whether an account was sealed meanwhile after one of them. The accounts' heads must have been advanced."""
+        return bool(self._at) and bool(await connection.fetchval(_SEALED, list(self._at), list(self._at.values())))
+
+    async def check(self, connection: Connection) -> None:
+        """Raises `VersionMismatch` where they are sealed: the next try is refused for the seal."""
+        if await self.are_sealed(connection):
             raise VersionMismatch("the account was sealed meanwhile")
 
 

@@ -12,7 +12,6 @@ statement for all rows (it would hold its locks for the whole file).
 
 from __future__ import annotations
 
-from steelyard.storage.bulk import Columns, unnested
 from steelyard.storage.stale_keys import WIDEN
 
 TABLES = """
@@ -125,12 +124,6 @@ WITH added AS (
 )
 {SUM_UP}
 """
-# Asked once the heads are held: sealing takes them as well. What the part has written is not looked for among the
-# fills: the planner takes a commit that is being made for one row, and has compared every row with every other.
-WRITTEN: Columns = (("account", "text"), ("first_at", "timestamptz"))
-WAS_SEALED = f"""
-SELECT EXISTS (SELECT FROM {unnested(WRITTEN)} JOIN accounts a USING (account) WHERE first_at < a.sealed_before)
-"""  # noqa: S608
 COUNT_ADDED = "SELECT coalesce(sum(entries), 0)::bigint FROM part_keys"
 
 _SAME = """(f.book, f.instrument, f.leg, f.delta, f.price, f.fee, f.executed_at)
@@ -248,6 +241,8 @@ NOTE_TOUCHED = """
 INSERT INTO touched_keys AS t SELECT account, book, instrument, leg, entries FROM part_keys
 ON CONFLICT (account, book, instrument, leg) DO UPDATE SET entries = t.entries + excluded.entries
 """
-PART_ACCOUNTS = "SELECT account, min(from_executed_at) AS first_at FROM part_keys GROUP BY account"
+# What a part has written is never looked for among the fills: the planner takes a commit that is being made for one
+# row, and has compared every row with every other.
+ENTERED = "SELECT account, min(from_executed_at) AS entered_at FROM part_keys GROUP BY account"
 CLEAR_PART = "TRUNCATE part_keys, part_others, part_changing"
 CLEAR_ROWS = "TRUNCATE staged_rows, staged_refusals"
