@@ -31,6 +31,8 @@ def create(
     scope: ScopesOption,
     account: AccountsOption = None,
     tier: TierOption = "default",
+    calls_per_minute: Annotated[int | None, typer.Option(help="In place of the tier's.", show_default=False)] = None,
+    fills_per_second: Annotated[int | None, typer.Option(help="It may record.", show_default="20,000")] = None,
     until: UntilOption = None,
     server: ServerOption = SERVER_DEFAULT,
     as_json: JsonOption = False,
@@ -40,17 +42,65 @@ def create(
         owner=owner,
         accounts=tuple(account or ()),
         tier=_tier(tier),
-        expires_at=None if until is None else until.replace(tzinfo=UTC),
+        calls_per_minute=calls_per_minute,
+        fills_per_second=fills_per_second,
+        expires_at=_utc(until),
     )
     scopes = tuple(_scope(text) for text in scope)
 
     async def question(steelyard: Steelyard) -> NewKey:
         return await steelyard.create_api_key(terms, scopes=scopes)
 
-    made = ask(server, question)
+    _tell_once(ask(server, question), as_json=as_json)
+
+
+@keys.command("rotate")
+def rotate(
+    key_id: Annotated[str, typer.Argument(help="The public part of the key that is to be replaced.")],
+    until: UntilOption = None,
+    server: ServerOption = SERVER_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a second key on the terms of another, which goes on working until it is revoked.
+
+    Where the old key has an end, --until says that of the new one.
+    """
+
+    async def question(steelyard: Steelyard) -> NewKey:
+        old = await _find(steelyard, key_id)
+        if old.expires_at is not None and until is None:
+            fail(f"{key_id} ends at {old.expires_at:%Y-%m-%d %H:%M}: say with --until when the new key does")
+        terms = KeyTerms(
+            owner=old.owner,
+            accounts=old.accounts,
+            tier=old.tier,
+            calls_per_minute=old.calls_per_minute,
+            fills_per_second=old.fills_per_second,
+            streams_max=old.streams_max,
+            builds_max=old.builds_max,
+            expires_at=_utc(until),
+        )
+        return await steelyard.create_api_key(terms, scopes=old.scopes)
+
+    _tell_once(ask(server, question), as_json=as_json)
+    aside.print(f"Once the new key is in use everywhere: steelyard keys revoke {key_id}")
+
+
+async def _find(steelyard: Steelyard, key_id: str) -> ApiKey:
+    found = [key async for key in steelyard.list_api_keys(live_only=True) if key.key_id == key_id]
+    if not found:
+        fail(f"there is no live key {key_id}")
+    return found[0]
+
+
+def _tell_once(made: NewKey, *, as_json: bool) -> None:
     if not as_json:
         aside.print("The secret of this key is shown once:")
     tell(made, as_json=as_json, table=lambda: made.secret)
+
+
+def _utc(day: datetime | None) -> datetime | None:
+    return None if day is None else day.replace(tzinfo=UTC)
 
 
 @keys.command("list")
