@@ -3,8 +3,10 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
+import trustme
 import typer
 from typer.testing import CliRunner, Result
 
@@ -13,6 +15,7 @@ from steelyard.cli import register
 from steelyard.client import AccessDenied, Steelyard
 from steelyard.operations.access import Scope
 from tests.access.desk import guarded, new_key
+from tests.access.test_certificates import write
 
 COMMANDS = typer.Typer()
 register(COMMANDS)
@@ -112,3 +115,19 @@ async def test_what_cannot_be_is_named_on_one_line(run: Run, arguments: tuple[st
     refused = await run(*arguments, status=1)
     assert refused.stderr.startswith(f"steelyard: {said}")
     assert refused.stderr.count("\n") == 1
+
+
+async def test_a_command_that_meets_tls_says_what_it_needs(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    async with guarded(database_url, **write(authority, tmp_path)) as service:
+        root = await new_key(database_url, Scope.ADMIN)
+        monkeypatch.setenv("STEELYARD_API_KEY", root.secret or "")
+        asked = ["positions", "--server", service.address]
+        refused = await asyncio.to_thread(CliRunner().invoke, COMMANDS, asked)
+        assert (refused.exit_code, refused.stderr.startswith(f"steelyard: {service.address} hung up")) == (1, True)
+        authority.cert_pem.write_to_path(tmp_path / "authorities.pem")
+        monkeypatch.setenv("STEELYARD_TLS_CA", str(tmp_path / "authorities.pem"))
+        told = await asyncio.to_thread(CliRunner().invoke, COMMANDS, asked)
+        assert (told.exit_code, told.stdout) == (0, "no positions\n")

@@ -31,6 +31,8 @@ SERVER_DEFAULT = DEFAULT_ADDRESS
 
 _MICROSECOND = timedelta(microseconds=1)
 
+_HUNG_UP = ("Socket closed", "Connection reset", "Broken pipe")
+
 PIPE_WIDTH = 200
 """Columns of a table that no terminal limits."""
 
@@ -92,8 +94,16 @@ def failure_line(error: SteelyardCallError, *, server: str) -> str:
     if isinstance(error, InvalidField) and error.violations:
         return "; ".join(f"{violation.field}: {violation.why}" for violation in error.violations)
     if not error.reason and error.code.name == "UNAVAILABLE":
-        return f"no service at {server} (start one with: steelyard serve)"
+        return _unreached(error.message, server=server)
     return f"{error.reason or error.code.name}: {error.message}"
+
+
+def _unreached(why: str, *, server: str) -> str:
+    if "Connection refused" in why:
+        return f"no service at {server} (start one with: steelyard serve)"
+    if any(words in why for words in _HUNG_UP):
+        return f"{server} hung up; if it speaks TLS, STEELYARD_TLS_CA has to name a file of its authorities"
+    return f"{server} cannot be reached: {why}"
 
 
 def json_text(value: Any) -> str:
