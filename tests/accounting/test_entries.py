@@ -103,17 +103,17 @@ def test_kinds_differ_in_sign_and_scale() -> None:
 )
 def test_fills_that_cannot_be_right_are_refused(change: dict[str, Any], error: type[Exception], why: str) -> None:
     with pytest.raises(error):
-        check_fill(replace(FILL, **change), BTC, now=NOW)
+        check_fill(FILL._replace(**change), BTC, now=NOW)
     assert why
 
 
 def test_fills_at_the_edge_are_accepted() -> None:
-    check_fill(replace(FILL, executed_at=NOW + timedelta(minutes=5)), BTC, now=NOW)
-    check_fill(replace(FILL, executed_at=datetime(1970, 1, 1, tzinfo=UTC)), BTC, now=NOW)
+    check_fill(FILL._replace(executed_at=NOW + timedelta(minutes=5)), BTC, now=NOW)
+    check_fill(FILL._replace(executed_at=datetime(1970, 1, 1, tzinfo=UTC)), BTC, now=NOW)
     spread = replace(BTC, price_rule=PriceRule.ANY)
-    check_fill(replace(FILL, price=D(-1)), spread, now=NOW)
+    check_fill(FILL._replace(price=D(-1)), spread, now=NOW)
     with pytest.raises(InvalidField, match="price"):
-        check_fill(replace(FILL, price=D(-1)), replace(spread, kind=InstrumentKind.INVERSE), now=NOW)
+        check_fill(FILL._replace(price=D(-1)), replace(spread, kind=InstrumentKind.INVERSE), now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -150,19 +150,19 @@ def test_adjustments_that_are_accepted() -> None:
 
 
 def test_the_fold_reads_signed_quantities_and_valued_fees() -> None:
-    sold = replace(FILL, side=Side.SELL, fee=D("0.01"), fee_currency="BNB")
+    sold = FILL._replace(side=Side.SELL, fee=D("0.01"), fee_currency="BNB")
     assert entry_of_fill(FILL, BTC) == Entry(NOW, 0, "f1", "FILL", D(2), D(100), D(0))
     assert entry_of_fill(sold, BTC)[4:] == (D(-2), D(100), D(0), "BNB", D("0.01"))
-    assert entry_of_fill(replace(sold, fee_rate=D(600)), BTC)[4:] == (D(-2), D(100), D(6), None, None)
-    assert entry_of_fill(replace(sold, fee_currency="USDT"), BTC).fee == D("0.01")
-    assert entry_of_fill(replace(sold, fee=D(0)), BTC).unvalued_currency is None
+    assert entry_of_fill(sold._replace(fee_rate=D(600)), BTC)[4:] == (D(-2), D(100), D(6), None, None)
+    assert entry_of_fill(sold._replace(fee_currency="USDT"), BTC).fee == D("0.01")
+    assert entry_of_fill(sold._replace(fee=D(0)), BTC).unvalued_currency is None
     assert sold.order == OrderKey(NOW, 0, "f1") == entry_of_fill(sold, BTC).order
     assert (sold.account, sold.content[3]) == ("acc", Side.SELL)
 
 
 def test_a_sold_quantity_of_many_digits_is_not_rounded() -> None:
     digits = D("12345678901234567890.123456789012345678")
-    assert replace(FILL, side=Side.SELL, quantity=digits).delta == digits.copy_negate()
+    assert FILL._replace(side=Side.SELL, quantity=digits).delta == digits.copy_negate()
 
 
 def test_the_fold_reads_adjustments_by_their_kind() -> None:

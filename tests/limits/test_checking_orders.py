@@ -155,7 +155,7 @@ async def test_a_check_equals_really_recording_the_fill(desk: LimitDesk, cost: C
         asked = replace(order("1", str(new.price), of=new.key, fee=str(new.fee)), side=new.side, quantity=new.quantity)
         found = (await desk.check(asked)).what_if
         before = (await desk.positions.get(new.key)).value if found.outcome.quantity_before else None
-        await desk.record(replace(new, executed_at=NOW - timedelta(seconds=200 - number)))
+        await desk.record(new._replace(executed_at=NOW - timedelta(seconds=200 - number)))
         after = (await desk.positions.get(new.key)).value
         figures, outcome = after.figures(), found.outcome
         assert before is None or before.quantity == outcome.quantity_before
@@ -195,7 +195,7 @@ async def test_a_check_on_a_hundred_positions_is_quick(
     ours_ms = (time.process_time() - begun_s) / len(times) * 1_000
     moving = []
     for number in range(20):
-        await desk.record(replace(fills[0], fill_id=FillId(f"new{number}"), executed_at=NOW))
+        await desk.record(fills[0]._replace(fill_id=FillId(f"new{number}"), executed_at=NOW))
         moving.append(await elapsed_ms(desk, order("1", "90", of=key(names[0]))))
     with capsys.disabled():
         quiet, busy = statistics.median(times), statistics.median(moving)

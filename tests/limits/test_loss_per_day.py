@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -129,7 +128,7 @@ async def test_entries_that_are_stored_but_not_folded_leave_the_loss_unknown(des
 
 async def test_a_fee_without_a_rate_leaves_the_loss_unknown_unless_it_is_enough(desk: LimitDesk) -> None:
     await desk.limit(day_loss_max="5")
-    await desk.record(replace(fill("a", "1", "100", fee="1", at=at(1)), fee_currency="BNB"))
+    await desk.record(fill("a", "1", "100", fee="1", at=at(1))._replace(fee_currency="BNB"))
     assert (await desk.states())["USDT"].limit_exceeded is LimitState.UNKNOWN
     await desk.record(fill("b", "-1", "90", at=at(2)))
     assert (await desk.states())["USDT"].limit_exceeded is LimitState.EXCEEDED
@@ -150,7 +149,7 @@ def random_fills(chance: random.Random, count: int, *, of: Sequence[PositionKey]
 
 
 def _moved(old: Fill, *, to: Fill) -> Fill:
-    return replace(old, executed_at=to.executed_at, price=to.price)
+    return old._replace(executed_at=to.executed_at, price=to.price)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -166,7 +165,7 @@ async def test_the_day_equals_the_oracle_s_however_fills_arrive_and_are_correcte
         step = chance.random()
         if step < 0.15 and known:
             chosen = known[chance.choice(sorted(known))]
-            moved = replace(chosen, executed_at=at(chance.randint(-600, 300)), price=Decimal(chance.randint(80, 120)))
+            moved = chosen._replace(executed_at=at(chance.randint(-600, 300)), price=Decimal(chance.randint(80, 120)))
             revision = revisions.get(chosen.fill_id, 1)
             await desk.correcting.amend(
                 DESK,
@@ -191,7 +190,7 @@ async def test_a_batch_of_more_fills_than_an_event_names_is_counted(desk: LimitD
     fills = random_fills(chance, 10, of=KEYS[:1])
     await desk.record(*fills)
     await assert_day(desk, fills)
-    many = [replace(each, fill_id=f"m{each.fill_id}") for each in random_fills(chance, 150, of=KEYS[:1])]  # type: ignore[arg-type] # a fill id
+    many = [each._replace(fill_id=f"m{each.fill_id}") for each in random_fills(chance, 150, of=KEYS[:1])]  # type: ignore[arg-type] # a fill id
     await desk.record(*many)
     await assert_day(desk, [*fills, *many])
 

@@ -1,6 +1,5 @@
 """What was executed: fills with revisions, applied versions and pages."""
 
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -74,8 +73,8 @@ async def test_revisions_stand_in_order_and_a_busted_fill_is_withdrawn(book: Boo
 IMPORT = UUID(int=5)
 DAY = (
     fill("a", "1", "10", minute=1),
-    replace(fill("b", "1", "10", minute=1), source_sequence=2),
-    replace(fill("c", "1", "10", minute=1), source_sequence=1),
+    fill("b", "1", "10", minute=1)._replace(source_sequence=2),
+    fill("c", "1", "10", minute=1)._replace(source_sequence=1),
     fill("d", "1", "10", of=key(leg="LONG"), minute=2),
     fill("e", "1", "10", of=key("ETHUSDT", book="swing"), minute=3),
     fill("f", "1", "10", of=key(account="other"), minute=4),

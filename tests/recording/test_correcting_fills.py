@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -18,7 +17,7 @@ ACCOUNT = keys.Account("desk")
 
 
 def priced(price: str) -> Callable[[Fill], Fill]:
-    return lambda fill: replace(fill, price=Decimal(price))
+    return lambda fill: fill._replace(price=Decimal(price))
 
 
 def always(fill: Fill) -> Callable[[Fill], Fill]:
@@ -72,7 +71,7 @@ async def test_a_content_of_an_earlier_revision_is_a_repeat(desk: Desk) -> None:
     await desk.correcting.amend(ACCOUNT, FillId("f1"), expected_revision=1, amendment=priced("21005"))
     assert (await desk.recording.record(original)).is_replayed
     with pytest.raises(FillConflict):
-        await desk.recording.record(replace(original, price=Decimal(3)))
+        await desk.recording.record(original._replace(price=Decimal(3)))
 
 
 async def test_an_unknown_fill_is_not_found(desk: Desk) -> None:
@@ -85,7 +84,7 @@ async def test_an_amendment_may_move_a_fill_to_another_book(desk: Desk) -> None:
     await desk.recording.record(make_fill(2, "BUY", "1", "21010"))
     other = key_of()._replace(book=keys.Book("desk-2"))
     receipt = await desk.correcting.amend(
-        ACCOUNT, FillId("f1"), expected_revision=1, amendment=lambda fill: replace(fill, key=other)
+        ACCOUNT, FillId("f1"), expected_revision=1, amendment=lambda fill: fill._replace(key=other)
     )
     assert receipt.versions == {key_of(): 3, other: 1}
     assert (await desk.position(key_of())).state.average == 21010
@@ -107,8 +106,7 @@ async def test_random_corrections_end_in_the_oracles_state(desk: Desk, seed: int
                 await desk.correcting.bust(ACCOUNT, FillId(victim), expected_revision=revision)
                 del surviving[victim]
             else:
-                amended = replace(
-                    surviving[victim],
+                amended = surviving[victim]._replace(
                     price=Decimal(chance.randint(80_000, 88_000)) / 4,
                     quantity=Decimal(chance.randint(1, 5)),
                     executed_at=surviving[victim].executed_at + timedelta(seconds=chance.randint(-20, 20)),

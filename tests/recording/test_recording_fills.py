@@ -88,7 +88,7 @@ async def test_a_batch_steps_each_position_once(desk: Desk) -> None:
 
 async def test_a_repeat_within_a_batch_is_a_replay_of_the_first(desk: Desk) -> None:
     fill = make_fill(1, "BUY", "1", "21000")
-    result = await desk.recording.record_batch([fill, fill, replace(fill, quantity=Decimal(2))])
+    result = await desk.recording.record_batch([fill, fill, fill._replace(quantity=Decimal(2))])
     first, second, third = result.items
     assert isinstance(first, FillReceipt)
     assert isinstance(second, FillReceipt)
@@ -97,7 +97,7 @@ async def test_a_repeat_within_a_batch_is_a_replay_of_the_first(desk: Desk) -> N
 
 
 async def test_bad_items_of_a_batch_fail_alone(desk: Desk) -> None:
-    unknown = replace(make_fill(2, "BUY", "1", "1"), key=key_of(instrument="NOPE"))
+    unknown = make_fill(2, "BUY", "1", "1")._replace(key=key_of(instrument="NOPE"))
     result = await desk.recording.record_batch(
         [
             make_fill(1, "BUY", "1", "21000"),
@@ -181,17 +181,17 @@ async def test_each_version_leaves_one_event_in_commit_order(desk: Desk, databas
 
 
 async def test_a_smaller_sequence_of_a_repeat_reorders_equal_times(desk: Desk) -> None:
-    buy = replace(make_fill(1, "BUY", "1", "21000", at_s=5), source_sequence=9)
-    sell = replace(make_fill(2, "SELL", "1", "21001", at_s=5), source_sequence=5)
-    for fill in (buy, sell, replace(buy, source_sequence=1)):
+    buy = make_fill(1, "BUY", "1", "21000", at_s=5)._replace(source_sequence=9)
+    sell = make_fill(2, "SELL", "1", "21001", at_s=5)._replace(source_sequence=5)
+    for fill in (buy, sell, buy._replace(source_sequence=1)):
         await desk.recording.record(fill)
-    assert_equals_oracle(await desk.position(key_of()), [replace(buy, source_sequence=1), sell])
+    assert_equals_oracle(await desk.position(key_of()), [buy._replace(source_sequence=1), sell])
 
 
 async def _late_into_fifty(url: str, limits: RefoldLimits) -> tuple[Desk, list[Fill]]:
     desk = Desk(url, limits)
     desk.recording.start()
-    fills = [replace(fill, executed_at=fill.executed_at + timedelta(hours=1)) for fill in random_fills(7, 50)]
+    fills = [fill._replace(executed_at=fill.executed_at + timedelta(hours=1)) for fill in random_fills(7, 50)]
     await desk.recording.record_batch(fills)
     late = make_fill(99, "BUY", "2", "21000", fee="1", at_s=1)
     receipt = await desk.recording.record(late)

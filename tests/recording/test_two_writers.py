@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from dataclasses import replace
 from decimal import Decimal
 
 import asyncpg
@@ -40,7 +39,7 @@ async def test_crossing_batches_of_two_writers_end_in_the_oracles_state(desk: De
     second.recording.start()
     books = [keys.Book(f"b{number}") for number in range(4)]
     fills = [
-        replace(fill, key=key_of()._replace(book=books[place % 4])) for place, fill in enumerate(random_fills(2, 400))
+        fill._replace(key=key_of()._replace(book=books[place % 4])) for place, fill in enumerate(random_fills(2, 400))
     ]
     chance = random.Random(4)
 

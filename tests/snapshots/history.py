@@ -3,7 +3,6 @@
 import random
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -120,7 +119,7 @@ class History:
         if not known:
             return
         fill = self.chance.choice(known)
-        again = replace(fill, source_sequence=fill.source_sequence - 1)
+        again = fill._replace(source_sequence=fill.source_sequence - 1)
         await self.desk.fills.record_batch([again])
         at = await self._committed()
         self.entries.append(oracle_fill(again, at))
@@ -185,20 +184,20 @@ class History:
         if fill is None:
             return
         key = self.chance.choice([fill.key, fill.key, self.chance.choice(KEYS[:2])])
-        other = replace(self.new_fill(key=key), fill_id=fill.fill_id, source_sequence=fill.source_sequence)
+        other = self.new_fill(key=key)._replace(fill_id=fill.fill_id, source_sequence=fill.source_sequence)
         await self.correcting.amend(ACCOUNT, fill.fill_id, expected_revision=fill.revision, amendment=as_given(other))
-        await self._revise(replace(other, revision=fill.revision + 1))
+        await self._revise(other._replace(revision=fill.revision + 1))
 
     async def bust(self) -> None:
         """Withdraws a fill for good."""
         fill = self._living()
         if fill is not None:
             await self.correcting.bust(ACCOUNT, fill.fill_id, expected_revision=fill.revision)
-            await self._revise(replace(fill, revision=fill.revision + 1, is_busted=True))
+            await self._revise(fill._replace(revision=fill.revision + 1, is_busted=True))
 
     async def import_file(self) -> None:
         """A file of new fills, and sometimes of known ones that were taken back or repeated."""
-        fills = [replace(self.new_fill(key=self.chance.choice(KEYS[:2])), source_sequence=0) for _ in range(4)]
+        fills = [self.new_fill(key=self.chance.choice(KEYS[:2]))._replace(source_sequence=0) for _ in range(4)]
         receipt = await self.desk.load(generic([line_of(fill) for fill in fills]))
         assert receipt.record.counts.recorded == len(fills), receipt.results
         at = await self._committed()
@@ -206,7 +205,7 @@ class History:
         for row in await self.desk.rows("SELECT fill_id, source_sequence FROM fills WHERE import_id IS NOT NULL"):
             for fill in fills:
                 if fill.fill_id == row["fill_id"]:
-                    stored = replace(fill, source_sequence=row["source_sequence"])
+                    stored = fill._replace(source_sequence=row["source_sequence"])
                     self.fills[fill.fill_id] = stored
                     self.entries.append(oracle_fill(stored, at))
         if self.chance.random() < 0.6:

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -49,9 +48,9 @@ async def traded(desk: Desk) -> AsyncIterator[History]:
     for day in range(0, TRIPS, 24):
         fills = []
         for hour in range(day, min(TRIPS, day + 24)):
-            bought = replace(history.new_fill(key=KEYS[0], at=START + timedelta(hours=hour)), side=Side.BUY)
+            bought = history.new_fill(key=KEYS[0], at=START + timedelta(hours=hour))._replace(side=Side.BUY)
             sold = history.new_fill(key=KEYS[0], at=START + timedelta(hours=hour, minutes=30))
-            fills += [bought, replace(sold, side=Side.SELL, quantity=bought.quantity)]
+            fills += [bought, sold._replace(side=Side.SELL, quantity=bought.quantity)]
         await history.record_these(fills)
     yield history
     await history.close()
@@ -68,7 +67,7 @@ async def test_what_was_believed_begins_there_too_where_nothing_before_has_chang
     for moment in moments[3:]:
         assert await traded.check(as_of=START + timedelta(hours=40, minutes=10), known_at=moment) == 1
         assert await traded.check(as_of=None, known_at=moment) <= 3
-    await traded.record_these([replace(traded.new_fill(key=KEYS[0]), executed_at=START + timedelta(hours=100))])
+    await traded.record_these([traded.new_fill(key=KEYS[0])._replace(executed_at=START + timedelta(hours=100))])
     before_it, after_it = START + timedelta(hours=90, minutes=10), START + timedelta(hours=110, minutes=10)
     assert await traded.check(as_of=before_it, known_at=moments[-1]) == 1
     assert await traded.check(as_of=after_it, known_at=None) <= 30

@@ -41,7 +41,7 @@ async def history(desk: Desk) -> AsyncIterator[History]:
 
 
 def _fill(history: History, *, at: Any = BEFORE) -> Fill:
-    return replace(history.new_fill(key=KEYS[0], at=at), source_sequence=5)
+    return history.new_fill(key=KEYS[0], at=at)._replace(source_sequence=5)
 
 
 async def _seal(desk: Desk, before: Any = DATE, *, is_unsealing: bool = False) -> None:
@@ -77,7 +77,7 @@ async def test_no_way_of_writing_reaches_into_a_sealed_period(history: History) 
                 ACCOUNT,
                 corrected.fill_id,
                 expected_revision=1,
-                amendment=lambda fill, at=moved_to: replace(fill, price=Decimal(7), executed_at=at),  # type: ignore[misc]
+                amendment=lambda fill, at=moved_to: fill._replace(price=Decimal(7), executed_at=at),  # type: ignore[misc]
             )
     with pytest.raises(PeriodSealed):
         await history.correcting.bust(ACCOUNT, known.fill_id, expected_revision=1)
@@ -96,11 +96,11 @@ async def test_what_is_known_of_a_sealed_period_is_repeated_without_a_change(his
     await history.correcting.bust(ACCOUNT, busted.fill_id, expected_revision=1)
     await _seal(desk)
     before = await _book(desk)
-    for repeated in (known, replace(known, source_sequence=0), busted):
+    for repeated in (known, known._replace(source_sequence=0), busted):
         receipt = await desk.fills.record(repeated)
         assert receipt.is_replayed
     with pytest.raises(PeriodSealed):
-        await desk.fills.record(replace(known, price=Decimal(9)))
+        await desk.fills.record(known._replace(price=Decimal(9)))
     counts = (await desk.load(generic([line_of(known)]))).record.counts
     assert (counts.repeated, counts.rejected) == (1, 0)
     assert await _book(desk) == before

@@ -66,7 +66,7 @@ async def test_no_correction_changes_a_stored_snapshot(shelf: Shelf, book: Book)
     correcting = CorrectFills(book.ledger, book.clock, jitter=lambda: 0.5, limits=RefoldLimits())
 
     def dearer(known: Fill) -> Fill:
-        return replace(known, price=Decimal(49000))
+        return known._replace(price=Decimal(49000))
 
     async with shelf.served() as steelyard:
         (before,) = (await steelyard.create_snapshot("desk", instrument="BTCUSDT")).snapshots

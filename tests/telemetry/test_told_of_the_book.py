@@ -3,7 +3,6 @@
 import asyncio
 import io
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -111,7 +110,7 @@ async def test_callers_who_share_a_round_keep_their_own_traces(database_url: str
             origin.set(Origin(f"trace-{number}"))
             fill = make_fill(number, "BUY", "1", "21000")
             key = fill.key._replace(account=Account(f"desk-{number}"))
-            await desk.recording.record(replace(fill, key=key))
+            await desk.recording.record(fill._replace(key=key))
 
         await asyncio.gather(*(asyncio.create_task(call(number)) for number in range(20)))
         assert {line["account"]: line["trace_id"] for line in desk.told} == {

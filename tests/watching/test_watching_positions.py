@@ -114,7 +114,7 @@ async def test_a_stream_taken_up_at_any_place_has_neither_gap_nor_repeat(desk: D
     await stream.aclose()
     seen: list[tuple[str, int]] = []
     for number in range(0, 12, 2):
-        pair = [make_fill(number, "BUY", "1", "21000"), replace(make_fill(number + 1, "BUY", "1", "21000"), key=other)]
+        pair = [make_fill(number, "BUY", "1", "21000"), make_fill(number + 1, "BUY", "1", "21000")._replace(key=other)]
         await desk.recording.record_batch(pair)
         # One message at a time: also between two changes of one commit the stream can be left and taken up.
         for _ in range(2):
@@ -222,7 +222,7 @@ async def test_only_the_watched_instruments_are_told(desk: Desk, watching: Watch
     stream = watching.positions.watch(replace(REQUEST, instruments=frozenset({keys.InstrumentName("ES SEP25")})))
     await until(stream, MessageKind.SNAPSHOT_END)
     await desk.recording.record(make_fill(1, "BUY", "1", "21000"))
-    await desk.recording.record(replace(make_fill(2, "BUY", "1", "5000"), key=key_of(instrument="ES SEP25")))
+    await desk.recording.record(make_fill(2, "BUY", "1", "5000")._replace(key=key_of(instrument="ES SEP25")))
     (message,) = await until(stream, MessageKind.CHANGE)
     assert message.row is not None
     assert message.row.key.instrument == "ES SEP25"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from steelyard.accounting.entries import Entry, Fill, check_fill, entry_of_fill
 from steelyard.accounting.errors import (
@@ -52,8 +52,7 @@ class WriteOptions:
     expected_version: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FillReceipt:
+class FillReceipt(NamedTuple):
     """What a fill came to. `version` is that of the position in which it is applied; None while it is pending."""
 
     fill_id: FillId

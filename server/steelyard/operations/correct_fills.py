@@ -143,10 +143,10 @@ def _corrected(record: FillRecord, *, expected_revision: int, correction: Correc
         if fill.is_busted:
             return None
         _check_revision(fill, expected_revision)
-        return replace(fill, is_busted=True, revision=fill.revision + 1)
+        return fill._replace(is_busted=True, revision=fill.revision + 1)
     if fill.is_busted:
         raise FillBusted(f"fill {fill.fill_id} was busted", fill_id=fill.fill_id)
-    amended = replace(correction(fill), revision=fill.revision + 1)
+    amended = correction(fill)._replace(revision=fill.revision + 1)
     if fill.revision == expected_revision + 1 and _same(amended, fill):
         return None
     _check_revision(fill, expected_revision)

@@ -187,8 +187,7 @@ async def _correct(book: FeedBook, fills: Sequence[Fill], *, instrument: Instrum
         assert record is not None
         if record.fill.is_busted:
             raise FillBusted(f"fill {fill.fill_id} was busted", fill_id=fill.fill_id)
-        revised = replace(
-            record.fill,
+        revised = record.fill._replace(
             quantity=fill.quantity,
             price=fill.price,
             fee=fill.fee,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from steelyard.accounting.entries import Adjustment, Entry, Fill
@@ -61,8 +61,7 @@ class FillOutcome(StrEnum):
     """A repeat of a fill that was busted meanwhile: it stays busted."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedFill:
+class RecordedFill(NamedTuple):
     """What recording one fill came to, and which places of the fold it changed (first, last); None: none."""
 
     outcome: FillOutcome

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from uuid import UUID
 
 from steelyard.accounting import keys
-from steelyard.accounting.entries import Adjustment, AdjustmentKind, Fill, Side
+from steelyard.accounting.entries import NO_LABELS, Adjustment, AdjustmentKind, Fill, Side
 from steelyard.accounting.errors import InvalidField
 from steelyard.accounting.keys import Account, FillId, PositionKey
 from steelyard.accounting.units import ZERO
@@ -30,8 +29,6 @@ FILL_ORDERS: Mapping[int, bool] = {
 }
 """Whether the oldest comes first."""
 
-
-NO_LABELS: Mapping[str, str] = {}
 VersionedRequest = fill_service_pb2.RecordFillRequest | fill_service_pb2.RecordAdjustmentRequest
 """A write that may name the version it means."""
 
@@ -90,7 +87,7 @@ def amended(message: fill_pb2.Fill, *, account: Account, fill_id: FillId) -> Fil
 
 def amendment(stored: Fill, content: Fill) -> Fill:
     """The stored fill with its content replaced; its place among fills of one instant stays."""
-    return replace(content, source_sequence=stored.source_sequence, revision=stored.revision)
+    return content._replace(source_sequence=stored.source_sequence, revision=stored.revision)
 
 
 def adjustment(message: fill_pb2.Adjustment, *, request_id: UUID, field: str = "adjustment") -> Adjustment:

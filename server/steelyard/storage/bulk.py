@@ -8,6 +8,7 @@ at each of its values several times, which for a recorded fill took longer than 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 
@@ -24,28 +25,58 @@ def arrays(rows: Iterable[Sequence[Any]], columns: Columns) -> list[str]:
 
 def _array(values: Sequence[Any], *, kind: str) -> str:
     """An array as PostgreSQL writes it."""
-    cell = _QUOTING.get(kind, _plain)
+    cells = _CELLS.get(kind, _plain)
     first = values[0]
     # Much is the same in every row: names, and what nobody gave. Numerics may be equal and written differently.
     if values[-1] is first and (kind != "numeric" or first is None) and values.count(first) == len(values):
-        return "{" + ",".join([cell(first)] * len(values)) + "}"
-    return "{" + ",".join(map(cell, values)) + "}"
+        return "{" + ",".join([cells(values[:1])] * len(values)) + "}"
+    return "{" + cells(values) + "}"
 
 
-def _plain(value: Any) -> str:
-    return "NULL" if value is None else str(value)
+def _plain(values: Sequence[Any]) -> str:
+    return ",".join(["NULL" if value is None else str(value) for value in values])
 
 
-def _quoted(value: str | None) -> str:
-    return "NULL" if value is None else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _times(values: Sequence[datetime | None]) -> str:
+    return ",".join([_time(value) for value in values])
 
 
-def _quoted_bytes(value: bytes | None) -> str:
-    return "NULL" if value is None else '"\\\\x' + value.hex() + '"'
+def _time(at: datetime | None) -> str:
+    if at is None:
+        return "NULL"
+    if at.tzinfo is not UTC or at.year < 1000:
+        return str(at)
+    # In half the time that `str` takes, most of which is spent on the zone; a year needs its four digits to be told.
+    clock = (at.hour, at.minute, at.second, at.microsecond)
+    return "%d-%d-%d %d:%d:%d.%06dZ" % (at.year, at.month, at.day, *clock)  # noqa: UP031 - the quickest way
 
 
-_QUOTING: Mapping[str, Callable[[Any], str]] = {"text": _quoted, "jsonb": _quoted, "bytea": _quoted_bytes}
-"""How values are written that may hold anything; all others hold neither commas, quotes nor braces."""
+def _quoted(values: Sequence[Any]) -> str:
+    try:
+        cells = '","'.join(values)
+    except TypeError:  # some are None
+        return ",".join(["NULL" if value is None else '"' + _escaped(value) + '"' for value in values])
+    # Nearly no value holds what has to be escaped: all of them are looked through at once.
+    if "\\" in cells or cells.count('"') != 2 * (len(values) - 1):
+        cells = '","'.join(map(_escaped, values))
+    return '"' + cells + '"'
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _quoted_bytes(values: Sequence[bytes | None]) -> str:
+    return ",".join(["NULL" if value is None else '"\\\\x' + value.hex() + '"' for value in values])
+
+
+_CELLS: Mapping[str, Callable[[Sequence[Any]], str]] = {
+    "text": _quoted,
+    "jsonb": _quoted,
+    "bytea": _quoted_bytes,
+    "timestamptz": _times,
+}
+"""How values are written that may hold anything, and times; all others hold neither commas, quotes nor braces."""
 
 
 def _parameters(columns: Columns, *, first: int = 1) -> str:
