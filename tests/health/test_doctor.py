@@ -190,6 +190,27 @@ async def test_the_embedded_database_needs_its_programs_and_room(
     assert (await found())["database"].verdict is FAIL
 
 
+async def test_an_embedded_database_that_somebody_runs_is_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data"
+    with EmbeddedPostgres.start_blocking(folder, durable=True) as postgres:
+        findings = await found(data_directory=folder, key_pepper=secret(PEPPER))
+        assert verdicts(findings, "database", "schema", "clocks", "keys") == [OK, FAIL, OK, WARN]
+        upgrade(postgres.url)
+        assert (await found(data_directory=folder))["schema"].verdict is OK
+        monkeypatch.setattr(Path, "read_text", lambda path, **_: refuse(path))
+        other_users = await found(data_directory=folder)
+        assert (other_users["database"].verdict, "schema" in other_users) == (WARN, False)
+    monkeypatch.undo()
+    assert "schema" not in await found(data_directory=folder)
+
+
+def refuse(path: Path) -> str:
+    """What reading another user's files comes to."""
+    raise PermissionError(13, "Permission denied", str(path))
+
+
 async def test_wrong_settings_are_the_only_finding() -> None:
     said: list[str] = []
     is_well = await doctor(

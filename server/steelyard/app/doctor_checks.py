@@ -23,7 +23,7 @@ from steelyard.app.feed_side import DEFAULT_PORTS
 from steelyard.app.serve import CONNECTIONS_BESIDE
 from steelyard.app.serving_processes import hold_port
 from steelyard.app.settings import Settings
-from steelyard.embedded import EmbeddedError, find_binaries
+from steelyard.embedded import EmbeddedError, EmbeddedPostgres, find_binaries
 from steelyard.migrations import head_revision
 from steelyard.storage.inspection import (
     DURABILITY,
@@ -62,10 +62,19 @@ async def configuration(patient: Patient) -> Sequence[Finding]:
 async def database(patient: Patient) -> Sequence[Finding]:
     """Whether the store is there and fit to keep a book in."""
     settings = patient.settings
-    if settings.database_url is None:
-        return await asyncio.to_thread(_embedded, settings.folder)
+    if settings.database_url is not None:
+        return await _answering(settings.database_url.get_secret_value(), patient)
+    found = await asyncio.to_thread(_embedded, settings.folder)
     try:
-        facts = await inspect_database(settings.database_url.get_secret_value(), clock=patient.clock)
+        url = await asyncio.to_thread(EmbeddedPostgres.url_of_running, settings.folder)
+    except OSError as error:
+        return [*found, warning("database", f"runs, and is another user's: {plain(error)}", what_to_do="be that user")]
+    return found if url is None else [*found, *await _answering(url, patient)]
+
+
+async def _answering(url: str, patient: Patient) -> Sequence[Finding]:
+    try:
+        facts = await inspect_database(url, clock=patient.clock)
     except DatabaseRefuses as error:
         return [failure("database", plain(error), what_to_do="correct STEELYARD_DATABASE_URL, or grant what it needs")]
     except DatabaseAway as error:
@@ -74,7 +83,7 @@ async def database(patient: Patient) -> Sequence[Finding]:
                 "database", f"away: {plain(error)}", what_to_do="start PostgreSQL, or correct STEELYARD_DATABASE_URL"
             )
         ]
-    return judged(facts, settings)
+    return judged(facts, patient.settings)
 
 
 def judged(facts: DatabaseFacts, settings: Settings) -> Sequence[Finding]:

@@ -58,6 +58,11 @@ class DataDirectory:
         return cls(home, lock=_lock(home), is_temporary=False, is_new=True)
 
     @classmethod
+    def peek(cls, named: Path) -> "DataDirectory":
+        """The folder as another owner has it, to look at only."""
+        return cls(named.expanduser().resolve(), lock=-1, is_temporary=False, is_new=False)
+
+    @classmethod
     def _open_temporary(cls, parent: Path) -> "DataDirectory":
         remove_abandoned(parent)
         for _ in range(TEMPORARY_ATTEMPTS):

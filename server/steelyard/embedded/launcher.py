@@ -94,6 +94,15 @@ class EmbeddedPostgres:
         )
         return _drive_blocking(steps)
 
+    @classmethod
+    def url_of_running(cls, data_directory: Path) -> str | None:
+        """Where the server listens that somebody else runs on these files now; None where none does."""
+        directory = DataDirectory.peek(data_directory)
+        port = directory.last_port()
+        if directory.server_process() is None or port is None:
+            return None
+        return _url(MAINTENANCE_DATABASE, port=port, password=directory.password())
+
     @property
     def url(self) -> str:
         """Where to connect as the superuser, with the password: keep it out of logs."""
@@ -106,8 +115,7 @@ class EmbeddedPostgres:
 
     def database_url(self, database: str) -> str:
         """The url of another database of this server."""
-        signed_in = f"{server_process.SUPERUSER}:{self._password}"
-        return f"postgresql://{signed_in}@{server_process.LOOPBACK}:{self.port}/{quote(database)}"
+        return _url(database, port=self.port, password=self._password)
 
     async def stop(self) -> None:
         """Stop the server cleanly and give up the folder; a second call does nothing."""
@@ -204,3 +212,8 @@ def _drive_blocking(steps: Generator[float, None, T]) -> T:
                 result: T = done.value
                 return result
             time.sleep(pause_s)
+
+
+def _url(database: str, *, port: int, password: str) -> str:
+    signed_in = f"{server_process.SUPERUSER}:{password}"
+    return f"postgresql://{signed_in}@{server_process.LOOPBACK}:{port}/{quote(database)}"
