@@ -99,13 +99,15 @@ ALONE: PlaceInLine = _Alone()
 """Follows nothing, and nothing follows it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Recorded:
     """The new entries of a key in this transaction."""
 
     fills: list[Fill]
     first: OrderKey
     last: OrderKey
+    is_fresh: bool = True
+    """False: one of the fills was known and came back or moved, so entries are to be read as the store has them now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,10 @@ async def apply_fills(
     await turn.come()
     applied = Applied()
     if options.is_auto_update:
-        terms = _Terms(rules, instruments, options, limits)
+        # A fill that came back may lie on another key than it was given with.
+        others = {key.instrument for key in by_key} - instruments.keys()
+        known = {**instruments, **await book.instruments(others)} if others else instruments
+        terms = _Terms(rules, known, options, limits)
         versions = await _fold(book, by_key, terms=terms, applied=applied, turn=turn)
     else:
         versions = {}
@@ -203,15 +208,18 @@ async def _let_repeats_pass(
 
 def _changes_by_key(fills: Sequence[Fill], recorded: Sequence[RecordedFill | None]) -> dict[PositionKey, _Recorded]:
     by_key: dict[PositionKey, _Recorded] = {}
-    for fill, step in zip(fills, recorded, strict=True):
+    for given, step in zip(fills, recorded, strict=True):
         if step is None or step.changed is None:
             continue
         first, last = step.changed
+        fill = step.stored or given
         known = by_key.get(fill.key)
         if known is None:
             known = by_key[fill.key] = _Recorded([], first, last)
         elif first < known.first or last > known.last:
-            known = by_key[fill.key] = _Recorded(known.fills, min(first, known.first), max(last, known.last))
+            known.first, known.last = min(first, known.first), max(last, known.last)
+        if step.stored is not None:
+            known.is_fresh = False
         if step.outcome is _RECORDED:
             known.fills.append(fill)
     return by_key
@@ -262,7 +270,7 @@ async def _change(
     change, is_owed = await change_key(
         book,
         stored,
-        past=PastChange(new.first, new.last, added_by(entries), entries),
+        past=PastChange(new.first, new.last, added_by(entries), entries if new.is_fresh else ()),
         rules=rules,
         limits=terms.limits,
         cause=Cause("fill", new.fills[0].fill_id if new.fills else None, _ids(new.fills), len(new.fills)),
@@ -295,12 +303,13 @@ def _result(
     if isinstance(step, SteelyardError):
         return step
     assert step is not None
-    version = versions.get(fill.key)
+    key = fill.key if step.stored is None else step.stored.key
+    version = versions.get(key)
     if step.outcome is _RECORDED:
-        return FillReceipt(fill.fill_id, fill.key, version, is_pending=version is None, commits=commits)
+        return FillReceipt(fill.fill_id, key, version, is_pending=version is None, commits=commits)
     if step.outcome is FillOutcome.CONFLICTING:
         return FillConflict(f"fill {fill.fill_id} is known with other content", fill_id=fill.fill_id)
     # A repeat within the batch that records the fill has no commit to be found by yet.
     version = replayed.get((fill.account, fill.fill_id)) or version
     is_pending = version is None and step.outcome is not FillOutcome.BUSTED
-    return FillReceipt(fill.fill_id, fill.key, version, is_replayed=True, is_pending=is_pending, commits=commits)
+    return FillReceipt(fill.fill_id, key, version, is_replayed=True, is_pending=is_pending, commits=commits)

@@ -59,7 +59,7 @@ async def change_key(
     behind = await book.count_entries(stored.key, start=first, limit=limits.waiting + 1)
     if behind <= limits.in_batch:
         return await refold_key(book, stored=stored, rules=rules, changed=(first, last), cause=cause), False
-    count = max(1, len(past.entries))
+    count = max(1, past.added.fills)
     await book.mark_stale({stored.key: StaleRange(first, last, count, 1, is_held=False, reason=past.reason)})
     return _deferred(stored, added=past.added, cause=cause), behind <= limits.waiting
 

@@ -31,7 +31,7 @@ from steelyard.operations.feed_ports import (
 )
 from steelyard.operations.fill_writer import with_retries
 from steelyard.operations.late_entries import PastChange, RefoldLimits, added_by, change_key, refold_stale, taken_by
-from steelyard.operations.ports import AccountRules, Clock, Pending
+from steelyard.operations.ports import AccountRules, Clock, FillOutcome, Pending
 from steelyard.operations.refold import Cause
 
 DEFAULT_LIMITS = RefoldLimits()
@@ -152,17 +152,17 @@ class ApplyOrderEvents:
             check_fill(fill, instrument, now=self._clock())
             if account.sealed_before is not None and fill.executed_at < account.sealed_before:
                 raise PeriodSealed(f"account {fill.account} is sealed before {account.sealed_before.isoformat()}")
-        new = await self._record(book, changes.new, instrument=instrument)
+        new, changed = await self._record(book, changes.new, instrument=instrument)
         gone, come = await _correct(book, changes.corrected, instrument=instrument)
-        entries = sorted((*new, *come), key=lambda entry: entry.order)
-        if not entries:
+        places = [*changed, *(entry.order for entry in (*come, *gone))]
+        if not places:
             return False
-        places = [entry.order for entry in (*entries, *gone)]
         key = (*changes.new, *changes.corrected)[0].key
+        is_fresh = len(places) == len(new)  # each change is an entry that was never there
         change, is_owed = await change_key(
             book,
             (await book.lock_positions([key]))[key],
-            past=_past(places, new=new, gone=gone, come=come),
+            past=_past(places, new=new if is_fresh else (), added=[*new, *come], gone=gone),
             rules=FoldRules(instrument, key.leg, account.lot_method),
             limits=self._limits,
             cause=_cause(changes),
@@ -170,13 +170,19 @@ class ApplyOrderEvents:
         await book.apply([change])
         return is_owed
 
-    async def _record(self, book: FeedBook, fills: Sequence[Fill], *, instrument: Instrument) -> list[Entry]:
+    async def _record(
+        self, book: FeedBook, fills: Sequence[Fill], *, instrument: Instrument
+    ) -> tuple[list[Entry], list[OrderKey]]:
+        """The entries that come, and the places that change: more of them, where a known fill came back or moved."""
         outcomes = await book.insert_fills(fills, {instrument.name: instrument}) if fills else ()
-        return [
-            entry_of_fill(fill, instrument)
-            for fill, outcome in zip(fills, outcomes, strict=True)
-            if outcome.changed is not None
-        ]
+        entries, places = [], list[OrderKey]()
+        for fill, outcome in zip(fills, outcomes, strict=True):
+            if outcome.changed is None:
+                continue
+            places += outcome.changed[:1] if outcome.stored is None else outcome.changed
+            if outcome.outcome is FillOutcome.RECORDED:
+                entries.append(entry_of_fill(outcome.stored or fill, instrument))
+        return entries, places
 
 
 async def _correct(book: FeedBook, fills: Sequence[Fill], *, instrument: Instrument) -> tuple[list[Entry], list[Entry]]:
@@ -200,12 +206,15 @@ async def _correct(book: FeedBook, fills: Sequence[Fill], *, instrument: Instrum
 
 
 @exactly
-def _past(places: Sequence[OrderKey], *, new: list[Entry], gone: list[Entry], come: list[Entry]) -> PastChange:
-    added, taken = added_by([*new, *come]), taken_by(gone)
-    total = Pending(added.quantity + taken.quantity, added.fees + taken.fees, added.fills + taken.fills)
-    if gone:
-        return PastChange(min(places), max(places), total, reason="CORRECTION")
-    return PastChange(min(places), max(places), total, sorted(new, key=lambda entry: entry.order))
+def _past(
+    places: Sequence[OrderKey], *, new: Sequence[Entry], added: Iterable[Entry], gone: Iterable[Entry]
+) -> PastChange:
+    """`new`: all that changes, where these are entries that were never there before."""
+    come, taken = added_by(added), taken_by(gone)
+    total = Pending(come.quantity + taken.quantity, come.fees + taken.fees, come.fills + taken.fills)
+    if new:
+        return PastChange(min(places), max(places), total, sorted(new, key=lambda entry: entry.order))
+    return PastChange(min(places), max(places), total, reason="CORRECTION")
 
 
 def _cause(changes: _Changes) -> Cause:

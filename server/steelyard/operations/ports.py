@@ -66,6 +66,9 @@ class RecordedFill(NamedTuple):
 
     outcome: FillOutcome
     changed: tuple[OrderKey, OrderKey] | None
+    stored: Fill | None = None
+    """The fill as the store had it and keeps it, where that changed: it came back, or to another place. Its content and
+    its key may be those of a later revision than the one given."""
 
 
 @dataclass(frozen=True, slots=True)

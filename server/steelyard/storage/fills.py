@@ -80,9 +80,9 @@ SELECT f.account, f.fill_id, f.revision, f.book, f.instrument, f.leg, f.delta, f
 FROM fills f JOIN {unnested(IDS)} USING (account, fill_id)
 """  # noqa: S608
 _REINSTATE = f"""
-UPDATE fills t SET state = 'LIVE', revision = revision + 1, commit_id = ${len(IDS) + 1}, recorded_at = now(),
-                   import_id = NULL
-FROM {unnested(IDS)} WHERE t.account = n.account AND t.fill_id = n.fill_id
+UPDATE fills t SET state = 'LIVE', revision = revision + 1, commit_id = ${len(_MOVE) + 1}, recorded_at = now(),
+                   import_id = NULL, source_sequence = n.source_sequence
+FROM {unnested(_MOVE)} WHERE t.account = n.account AND t.fill_id = n.fill_id
 """  # noqa: S608
 _ATTEST = f"""
 INSERT INTO fill_attestations (account, fill_id, import_id)
@@ -169,14 +169,13 @@ def _recorded(place: OrderKey) -> RecordedFill:
 class _Known:
     """A fill that is stored already, and what its repeats change about it."""
 
-    def __init__(
-        self, *, contents: list[tuple[Any, ...]], state: str, order: OrderKey, is_imported: bool = False
-    ) -> None:
+    def __init__(self, fill: Fill, *, contents: list[tuple[Any, ...]], state: str, is_imported: bool = False) -> None:
+        self.fill = fill
+        """With the smallest of the sequences that it was given."""
         self._contents = contents
         self._state = state
-        self._order = order
-        self.smaller_sequence: int | None = None
-        self.is_reinstated = False
+        self.is_moved = self.is_reinstated = False
+        """Whether a repeat gave it a smaller sequence; whether it was withdrawn and came back."""
         self.is_imported = is_imported
         self.is_attested = False
         """Whether a caller has repeated what an import recorded."""
@@ -184,7 +183,7 @@ class _Known:
     @classmethod
     def fresh(cls, fill: Fill, row: tuple[Any, ...]) -> _Known:
         """One that this very batch recorded."""
-        return cls(contents=[_content(row[2:9], row[11])], state="LIVE", order=fill.order)
+        return cls(fill, contents=[_content(row[2:9], row[11])], state="LIVE")
 
     @classmethod
     def stored(cls, row: Mapping[str, Any]) -> _Known:
@@ -193,8 +192,7 @@ class _Known:
         contents = [_content([row[name] for name in columns], row["executed_at"])]
         earlier = json.loads(row["earlier"]) if row["earlier"] else ()
         contents.extend(_content(revision[:7], revision[7]) for revision in earlier)
-        order = OrderKey(row["executed_at"], row["source_sequence"], row["fill_id"])
-        return cls(contents=contents, state=row["state"], order=order, is_imported=row["import_id"] is not None)
+        return cls(fill_of_row(row), contents=contents, state=row["state"], is_imported=row["import_id"] is not None)
 
     def repeat(self, fill: Fill, instrument: Instrument) -> RecordedFill:
         """What recording the same id again comes to; a repeat keeps the smaller sequence."""
@@ -203,15 +201,17 @@ class _Known:
             return RecordedFill(FillOutcome.CONFLICTING, None)
         if self._state == "BUSTED":
             return RecordedFill(FillOutcome.BUSTED, None)
+        before = self.fill.order
+        is_earlier = fill.executed_at == before.executed_at and fill.source_sequence < before.source_sequence
+        if is_earlier:
+            self.fill = self.fill._replace(source_sequence=fill.source_sequence)
         if self._state == "WITHDRAWN":
-            self._state, self.is_reinstated = "LIVE", True
-            return RecordedFill(FillOutcome.RECORDED, (self._order, self._order))
+            self._state, self.is_reinstated, self.is_imported = "LIVE", True, False
+            return RecordedFill(FillOutcome.RECORDED, (self.fill.order, self.fill.order), self.fill)
         self.is_attested = self.is_imported
-        if fill.executed_at == self._order.executed_at and fill.source_sequence < self._order.source_sequence:
-            before = self._order
-            self.smaller_sequence = fill.source_sequence
-            self._order = before._replace(source_sequence=fill.source_sequence)
-            return RecordedFill(FillOutcome.REPEATED, (self._order, before))
+        if is_earlier:
+            self.is_moved = True
+            return RecordedFill(FillOutcome.REPEATED, (self.fill.order, before), self.fill)
         return RecordedFill(FillOutcome.REPEATED, None)
 
 
@@ -238,18 +238,22 @@ async def known_fills(
 
 
 async def _write_repeats(
-    connection: Connection, known: Mapping[tuple[Account, FillId], _Known], *, commit_id: int
+    connection: Connection, repeated: Mapping[tuple[Account, FillId], _Known], *, commit_id: int
 ) -> None:
-    reinstated = sorted(identity for identity, fill in known.items() if fill.is_reinstated)
+    reinstated = sorted(
+        (*identity, known.fill.source_sequence) for identity, known in repeated.items() if known.is_reinstated
+    )
     if reinstated:
-        await connection.execute(KEEP_REVISION, *arrays(reinstated, IDS))
-        await connection.execute(_REINSTATE, *arrays(reinstated, IDS), commit_id)
+        await connection.execute(KEEP_REVISION, *arrays([row[:2] for row in reinstated], IDS))
+        await connection.execute(_REINSTATE, *arrays(reinstated, _MOVE), commit_id)
     moved = sorted(
-        (*identity, fill.smaller_sequence) for identity, fill in known.items() if fill.smaller_sequence is not None
+        (*identity, known.fill.source_sequence)
+        for identity, known in repeated.items()
+        if known.is_moved and not known.is_reinstated
     )
     if moved:
         await connection.execute(_KEEP_SMALLER, *arrays(moved, _MOVE), commit_id)
-    attested = sorted(identity for identity, fill in known.items() if fill.is_attested)
+    attested = sorted(identity for identity, known in repeated.items() if known.is_attested)
     if attested:
         await connection.execute(_ATTEST, *arrays(attested, IDS), CALLER_ATTESTS)
 
@@ -257,12 +261,8 @@ async def _write_repeats(
 async def insert_adjustment(connection: Connection, adjustment: Adjustment, *, commit_id: int) -> FillOutcome:
     """Inserts an adjustment, or finds the same or another one under its id."""
     content = (
-        *adjustment.key,
-        adjustment.kind.value,
-        adjustment.quantity,
-        adjustment.average_price,
-        adjustment.amount,
-        adjustment.effective_at,
+        *(*adjustment.key, adjustment.kind.value, adjustment.quantity, adjustment.average_price),
+        *(adjustment.amount, adjustment.effective_at),
     )
     added = await connection.fetchval(
         "INSERT INTO adjustments (account, book, instrument, leg, kind, quantity, average_price, amount, effective_at, "
