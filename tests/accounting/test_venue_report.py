@@ -18,6 +18,7 @@ from steelyard.accounting.venue_report import (
     VenueReport,
     check_report,
     differences,
+    fits_leg,
     replaces_average,
     sets_position,
     venue_entry,
@@ -155,6 +156,24 @@ def test_a_report_of_a_sum_sets_what_the_other_books_leave() -> None:
     fold = Fold(FoldRules(BTC, Leg.NET))
     fold.feed([entry(report("2", "100"), elsewhere="3")])
     assert fold.state().quantity == -1
+
+
+@pytest.mark.parametrize(
+    ("leg", "quantity", "elsewhere", "fits"),
+    [
+        (Leg.NET, "1", "4", True),
+        (Leg.LONG, "4", "4", True),
+        (Leg.LONG, "3", "4", False),
+        (Leg.SHORT, "-4", "-3", True),
+        (Leg.SHORT, "-3", "-4", False),
+        (Leg.LONG, None, "4", True),
+    ],
+)
+def test_a_leg_holds_what_the_other_books_leave_only_on_its_own_side(
+    leg: Leg, quantity: str | None, elsewhere: str, fits: bool
+) -> None:
+    said = replace(report(quantity), key=KEY._replace(leg=leg))
+    assert fits_leg(said, elsewhere=Decimal(elsewhere)) is fits
 
 
 def test_a_holding_that_a_report_names_without_an_average_cannot_be_opened() -> None:

@@ -11,7 +11,9 @@ import pytest
 
 from steelyard.accounting.units import decimal_text
 from steelyard.accounting.venue_report import SizeAuthority
+from steelyard.operations.building import BuildMode, BuildState
 from steelyard.operations.feed_ports import FeedRules
+from tests.builds.desk import Desk
 from tests.events.feeds import NOW, Feeds, key, shown
 from tests.events.worked import BTC, EXECUTIONS, ORDERS, REPORTS, XRP, execution, order_state, report
 
@@ -118,6 +120,31 @@ async def test_hedge_legs_are_reported_apart(feeds: Feeds) -> None:
     await feeds.send(REPORTS, report("10:00:00", positionIdx=1, side="Buy", size="2", avgPrice="100"))
     await feeds.send(REPORTS, report("10:00:00", positionIdx=2, side="Sell", size="3", avgPrice="100"))
     assert (await quantity(feeds, leg="LONG"), await quantity(feeds, leg="SHORT")) == ("2", "-3")
+
+
+async def test_a_report_that_leaves_a_leg_less_than_nothing_is_only_compared(feeds: Feeds) -> None:
+    await feeds.send(REPORTS, report("10:00:00", positionIdx=1, side="Buy", size="4", avgPrice="100"))
+    for table in ("fills", "positions", "lots", "round_trips", "position_events", "adjustments"):
+        await feeds.rows(f"UPDATE {table} SET book = 'desk'")
+    # The other book holds 4 of the long leg, the venue sees 1: this book cannot hold -3 of it.
+    said = report("10:05:00", positionIdx=1, side="Buy", size="1", avgPrice="100")
+    assert await feeds.send(REPORTS, said) == ["APPLIED"]
+    assert (await quantity(feeds, leg="LONG"), await quantity(feeds, book="desk", leg="LONG")) == ("0", "4")
+    (found,) = await feeds.rows("SELECT kind, ours, theirs FROM discrepancies")
+    assert found == {"kind": "SIZE", "ours": Decimal(4), "theirs": Decimal(1)}
+
+
+async def test_a_rebuild_folds_reports_as_they_were_applied(feeds: Feeds) -> None:
+    await feeds.send(EXECUTIONS, execution("10:00:00", "BUY", "1", "100", "0", "a"))
+    await feeds.send(REPORTS, report("10:01:00", side="Buy", size="2", avgPrice="100.05"))
+    await feeds.send(REPORTS, report("10:02:00", side="Buy", size="3", avgPrice="120"))
+    await feeds.send(REPORTS, report("10:03:00", side="Sell", size="1", avgPrice="110"))
+    applied = shown(await feeds.position(key(BTC)))
+    desk = Desk(feeds.url)
+    rebuilt = await desk.run((await desk.create(mode=BuildMode.FULL)).build_id)
+    await desk.close()
+    assert (rebuilt.state, rebuilt.keys_failed) == (BuildState.SUCCEEDED, 0)
+    assert shown(await feeds.position(key(BTC)))[:-1] == applied[:-1]
 
 
 async def test_a_marks_price_comes_with_a_report_and_never_goes_back(feeds: Feeds) -> None:

@@ -249,7 +249,7 @@ class Fold:
         elif kind == "VENUE":
             return self._report(entry)
         else:
-            self._adjust(entry)
+            self._adjust(entry.order, quantity=entry.quantity, average=entry.price)
         return True
 
     def _begin(self, entry: Entry) -> None:
@@ -367,21 +367,21 @@ class Fold:
             has_effect = quantity != held and (average is not None or not quantity)
         if has_effect:
             self.effective_reports.add(entry.entry_id)
-            self._adjust(entry._replace(price=average))
+            self._adjust(entry.order, quantity=entry.quantity, average=average)
         return has_effect
 
-    def _adjust(self, entry: Entry) -> None:
+    def _adjust(self, order: OrderKey, *, quantity: Decimal | None, average: Decimal | None) -> None:
         """Sets quantity and/or average at its time; a change of sign closes one trip and opens another."""
-        trip, average = self._open_trip(), entry.price
-        held = ZERO if trip is None else trip.held
-        quantity = held if entry.quantity is None else entry.quantity
+        trip = self._open_trip()
+        if quantity is None:
+            quantity = ZERO if trip is None else trip.held
         if trip is not None and quantity and (quantity > ZERO) is trip.is_long:
-            trip.set_holding(entry.order, quantity=quantity, average=average)
+            trip.set_holding(order, quantity=quantity, average=average)
         elif not quantity or average is not None:
             if trip is not None:
-                trip.remove_holding(entry.order)
+                trip.remove_holding(order)
             if quantity and average is not None:
-                opened = self._open(entry.order, quantity=quantity, price=average)
+                opened = self._open(order, quantity=quantity, price=average)
                 if opened is not None:
                     opened.is_adjusted = True
 

@@ -15,7 +15,7 @@ from enum import StrEnum
 from steelyard.accounting.entries import Adjustment, AdjustmentKind, check_price, check_time
 from steelyard.accounting.errors import InvalidField, NumericLimit
 from steelyard.accounting.instruments import Instrument, value_of
-from steelyard.accounting.keys import FillId, PositionKey
+from steelyard.accounting.keys import FillId, Leg, PositionKey
 from steelyard.accounting.units import NOTIONAL_LIMIT, ZERO, exactly
 
 AVERAGE_TOLERANCE = Decimal("0.001")
@@ -94,6 +94,16 @@ def sets_position(
     if authority is SizeAuthority.VENUE or last_fill_at is None:
         return True
     return report.reported_at > last_fill_at + tolerance
+
+
+@exactly
+def fits_leg(report: VenueReport, *, elsewhere: Decimal) -> bool:
+    """Whether the reported leg can hold what other books of the account leave of it: a LONG leg holds nothing negative.
+
+    Where it cannot, another book is wrong, and which one is not ours to say.
+    """
+    rest = ZERO if report.quantity is None else report.quantity - elsewhere
+    return not ((report.key.leg is Leg.LONG and rest < 0) or (report.key.leg is Leg.SHORT and rest > 0))
 
 
 @exactly

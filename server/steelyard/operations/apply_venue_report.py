@@ -26,6 +26,7 @@ from steelyard.accounting.venue_report import (
     VenueReport,
     check_report,
     differences,
+    fits_leg,
     sets_position,
     venue_entry,
 )
@@ -156,6 +157,8 @@ async def _keep_mark(book: FeedBook, report: VenueReport, *, now: datetime) -> N
 async def _may_set(book: FeedBook, case: _Case, *, rules: FeedRules) -> bool:
     report, sealed = case.report, case.account.sealed_before
     if report.reported_at is None or (sealed is not None and report.reported_at < sealed):
+        return False
+    if not fits_leg(report, elsewhere=case.elsewhere):
         return False
     last = await book.last_fill_at(report.key, before=OrderKey(report.reported_at, LAST_SEQUENCE, LAST_ID))
     return sets_position(
