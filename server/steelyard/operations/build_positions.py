@@ -17,8 +17,7 @@ from uuid import UUID
 
 from steelyard.accounting.errors import FenceLost, SteelyardError, StoreUnavailable, VersionMismatch
 from steelyard.accounting.fold import FoldRules
-from steelyard.accounting.instruments import Instrument
-from steelyard.accounting.keys import Account, InstrumentName, PositionKey
+from steelyard.accounting.keys import PositionKey
 from steelyard.operations.building import (
     BuildError,
     ChunkProgress,
@@ -28,7 +27,7 @@ from steelyard.operations.building import (
     PlannedKey,
 )
 from steelyard.operations.fold_keys import BuildBook, FoldedKey, KeyFolder
-from steelyard.operations.ports import AccountRules, Clock, KeyChange, StoredPosition
+from steelyard.operations.ports import Clock, KeyChange, StoredPosition
 
 LANES = 2
 """Batches worked on side by side."""
@@ -112,6 +111,8 @@ class _Outcome:
     change: KeyChange | None
     """None: nothing is written."""
     seen: StoredPosition
+    rules: FoldRules | None
+    """By which it was folded."""
 
 
 class BuildPositions:
@@ -265,22 +266,26 @@ class _BatchRun:
     async def _fold(self, book: BuildBook, keys: Sequence[PositionKey]) -> list[_Outcome]:
         stored = await book.peek_positions(keys)
         trips = await book.trip_counts(keys)
-        accounts = await book.accounts(sorted({key.account for key in keys}), make=None)
-        instruments = await book.instruments(sorted({key.instrument for key in keys}))
+        rules = await _rules(book, keys)
         outcomes = []
         for key in keys:
             self._progress.current = key
-            rules = _rules(key, accounts=accounts, instruments=instruments)
-            folded = await self._folder.fold(book, stored[key], rules=rules, trip_count=trips.get(key, 0))
-            outcomes.append(_outcome(folded, is_trial=self._is_trial))
+            folded = await self._folder.fold(book, stored[key], rules=rules[key], trip_count=trips.get(key, 0))
+            outcomes.append(_outcome(folded, rules=rules[key], is_trial=self._is_trial))
         return outcomes
 
     async def _write(self, outcomes: Sequence[_Outcome]) -> list[KeyResult]:
         """Writes those outcomes whose keys have not moved since they were read."""
         try:
             async with self._session.writing() as transaction:
-                now = await transaction.book.lock_positions([outcome.seen.key for outcome in outcomes])
-                unmoved = [outcome for outcome in outcomes if not _has_moved(outcome.seen, now[outcome.seen.key])]
+                keys = [outcome.seen.key for outcome in outcomes]
+                now = await transaction.book.lock_positions(keys)
+                rules = await _rules(transaction.book, keys)
+                unmoved = [
+                    outcome
+                    for key, outcome in zip(keys, outcomes, strict=True)
+                    if not _has_moved(outcome.seen, now[key]) and outcome.rules == rules[key]
+                ]
                 await self._write_unmoved(transaction, unmoved)
                 return [outcome.result for outcome in unmoved]
         except VersionMismatch:
@@ -332,14 +337,16 @@ def batches(keys: Sequence[PlannedKey]) -> Iterator[Sequence[PlannedKey]]:
         yield group
 
 
-def _rules(
-    key: PositionKey,
-    *,
-    accounts: Mapping[Account, AccountRules],
-    instruments: Mapping[InstrumentName, Instrument],
-) -> FoldRules | None:
-    record, rules = instruments.get(key.instrument), accounts.get(key.account)
-    return None if record is None or rules is None else FoldRules(record, key.leg, rules.lot_method)
+async def _rules(book: BuildBook, keys: Sequence[PositionKey]) -> Mapping[PositionKey, FoldRules | None]:
+    """What folding keys depends on; None where the account or the instrument has no record."""
+    accounts = await book.accounts(sorted({key.account for key in keys}), make=None)
+    instruments = await book.instruments(sorted({key.instrument for key in keys}))
+    return {
+        key: FoldRules(instruments[key.instrument], key.leg, accounts[key.account].lot_method)
+        if key.instrument in instruments and key.account in accounts
+        else None
+        for key in keys
+    }
 
 
 def _has_moved(seen: StoredPosition, now: StoredPosition) -> bool:
@@ -347,7 +354,7 @@ def _has_moved(seen: StoredPosition, now: StoredPosition) -> bool:
     return seen.version != now.version or touches[0] != touches[1]
 
 
-def _outcome(folded: FoldedKey, *, is_trial: bool) -> _Outcome:
+def _outcome(folded: FoldedKey, *, rules: FoldRules | None, is_trial: bool) -> _Outcome:
     if is_trial:
-        return _Outcome(replace(folded.result, version=folded.seen.version or None), None, folded.seen)
-    return _Outcome(replace(folded.result, preview=None), folded.change, folded.seen)
+        return _Outcome(replace(folded.result, version=folded.seen.version or None), None, folded.seen, rules)
+    return _Outcome(replace(folded.result, preview=None), folded.change, folded.seen, rules)

@@ -108,7 +108,7 @@ class ImportLane:
         if recorded < rows:
             counts = counts.plus(await self._settle_others(plan, commit_id, entered=entered))
             results = await self._results(plan)
-        seqs = await advance_heads(connection, entered.accounts, commit_id=commit_id, cause="import")
+        seqs = await advance_heads(connection, entered.at, commit_id=commit_id, cause="import")
         if await entered.are_sealed(connection):
             raise PeriodSealed("an account was sealed while a file was imported into it; import it again")
         return MergedPart(counts, results, tuple(Commit(Account(name), seq) for name, seq in sorted(seqs.items())))

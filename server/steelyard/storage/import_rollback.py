@@ -149,7 +149,7 @@ class _Rollback:
         for row in await connection.fetch(staging.ENTERED):
             entered.note(row["account"], row["entered_at"])
         withdrawn = await connection.fetchval(staging.COUNT_ADDED)
-        self._commits.update(await advance_heads(connection, entered.accounts, commit_id=commit_id, cause="rollback"))
+        self._commits.update(await advance_heads(connection, entered.at, commit_id=commit_id, cause="rollback"))
         if await entered.are_sealed(connection):
             raise PeriodSealed("an account was sealed while an import of it was taken back")
         return int(withdrawn)

@@ -45,6 +45,7 @@ from steelyard.storage.account_log import advance_heads
 from steelyard.storage.bulk import arrays, unnested
 from steelyard.storage.database import Connection, Database
 from steelyard.storage.known_lots import Identity, KnownLots, identity_of
+from steelyard.storage.rules_in_use import RulesInUse
 from steelyard.storage.told import Told
 
 _EVENTS = f"""
@@ -83,14 +84,19 @@ class PostgresTransaction:
         self._events: list[tuple[object, ...]] = []
         self._before: dict[PositionKey, StoredPosition] = {}
         self._entered = seals.EarliestEntries()
+        self._rules = RulesInUse()
         self._locked_at: dict[tuple[Account, FillId], datetime] = {}
         self._told = told
 
     async def accounts(self, names: Iterable[Account], *, make: AccountRules | None) -> Mapping[Account, AccountRules]:
-        return await instruments.find_accounts(self.connection, names, make=make)
+        found = await instruments.find_accounts(self.connection, names, make=make)
+        self._rules.accounts.update(found)
+        return found
 
     async def instruments(self, names: Iterable[InstrumentName]) -> Mapping[InstrumentName, Instrument]:
-        return await instruments.find_instruments(self.connection, names)
+        found = await instruments.find_instruments(self.connection, names)
+        self._rules.instruments.update(found)
+        return found
 
     async def insert_fills(
         self, new: Sequence[Fill], records: Mapping[InstrumentName, Instrument]
@@ -227,7 +233,7 @@ class PostgresTransaction:
     async def finish(self) -> None:
         """The last statements before COMMIT: heads in account order, then the events stamped with them."""
         seqs = await advance_heads(self.connection, self._touched, commit_id=self.commit_id, cause=self._cause)
-        await self._entered.check(self.connection)
+        await self._rules.check(self.connection, entered=self._entered.at)
         if self._events:
             await self.connection.execute(_EVENTS, *arrays(self._events, positions.EVENT))
         if self._outbox is not None:

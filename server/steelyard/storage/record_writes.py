@@ -25,14 +25,12 @@ from steelyard.storage.stale_keys import mark_stale
 VERY_START = OrderKey(EARLIEST, -(2**31), " ")
 """A place before every entry that the store can hold: no id begins with a blank."""
 
-_KEYS_OF_ACCOUNT = """
+_KEYS = """
 SELECT account, book, instrument, leg, fill_count, last_executed_at, last_sequence, last_entry_id
-FROM positions WHERE account = $1 ORDER BY account, book, instrument, leg FOR NO KEY UPDATE
+FROM positions WHERE {} ORDER BY account, book, instrument, leg
 """
-_KEYS_OF_INSTRUMENTS = """
-SELECT account, book, instrument, leg, fill_count, last_executed_at, last_sequence, last_entry_id
-FROM positions WHERE instrument = ANY($1::text[]) ORDER BY account, book, instrument, leg FOR NO KEY UPDATE
-"""
+_KEYS_OF_ACCOUNT = _KEYS.format("account = $1")
+_KEYS_OF_INSTRUMENTS = _KEYS.format("instrument = ANY($1::text[])")
 
 
 class RecordTransaction:
@@ -43,6 +41,9 @@ class RecordTransaction:
         self.commits: Sequence[Commit] = ()
         self.touched: set[Account] = set()
         self._outbox = OutboxRows(None)
+        self._refolded: list[tuple[str, Any]] = []
+        self._marked: set[PositionKey] = set()
+        self._concerns_all = False
 
     def tell(self, topic: str, key: PositionKey, *, body: Mapping[str, Any], version: int | None = None) -> None:
         """Puts a message into the outbox, which leaves after the commit; steps the account's log, by which messages are
@@ -72,11 +73,17 @@ class RecordTransaction:
 
     async def refold_account(self, account: Account) -> None:
         """Marks all keys of an account to be folded again from the very start."""
-        await self._mark(await self.connection.fetch(_KEYS_OF_ACCOUNT, account))
+        self.touched.add(account)
+        await self._refold(_KEYS_OF_ACCOUNT, account)
 
     async def refold_instruments(self, names: Sequence[str]) -> None:
         """Marks all keys of instruments, in every account, to be folded again from the very start."""
-        await self._mark(await self.connection.fetch(_KEYS_OF_INSTRUMENTS, list(names)))
+        self._concerns_all = True
+        await self._refold(_KEYS_OF_INSTRUMENTS, list(names))
+
+    async def _refold(self, keys: str, whose: Any) -> None:
+        self._refolded.append((keys, whose))
+        await self._mark(await self.connection.fetch(f"{keys} FOR NO KEY UPDATE", whose))
 
     async def _mark(self, rows: Sequence[Any]) -> None:
         ranges = {}
@@ -88,12 +95,22 @@ class RecordTransaction:
                 VERY_START, last, row["fill_count"], touch=1, is_held=False, reason="METHOD"
             )
         await mark_stale(self.connection, ranges)
+        self._marked.update(ranges)
         self.touched.update(key.account for key in ranges)
 
     async def finish(self, *, cause: str) -> None:
         """The last statements before COMMIT: the heads of what was touched, in account order, then the messages that
         are numbered by them."""
-        seqs = await advance_heads(self.connection, self.touched, commit_id=secrets.randbits(62), cause=cause)
+        if self._concerns_all:
+            await self.connection.execute("LOCK TABLE account_heads IN SHARE ROW EXCLUSIVE MODE")
+        commit_id = secrets.randbits(62)
+        seqs = dict(await advance_heads(self.connection, self.touched, commit_id=commit_id, cause=cause))
+        # Keys that others made while this one looked: from here on they see the new rules (`rules_in_use`).
+        for keys, whose in self._refolded:
+            rows = await self.connection.fetch(keys, whose)
+            await self._mark([row for row in rows if key_of(row) not in self._marked])
+        came = self.touched - seqs.keys()
+        seqs.update(await advance_heads(self.connection, came, commit_id=commit_id, cause=cause))
         await self._outbox.write(self.connection)
         self.commits = tuple(Commit(Account(account), seq) for account, seq in sorted(seqs.items()))
 

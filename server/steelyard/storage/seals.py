@@ -6,11 +6,10 @@ well: either the entry's commit comes before the seal's in the account's log, or
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from steelyard.accounting.entries import Fill
-from steelyard.accounting.errors import VersionMismatch
 from steelyard.accounting.instruments import Instrument
 from steelyard.accounting.keys import Account, InstrumentName
 from steelyard.operations.ports import FillOutcome, RecordedFill
@@ -34,18 +33,13 @@ class EarliestEntries:
         self._at[account] = min(at, self._at.get(account, at))
 
     @property
-    def accounts(self) -> Collection[Account]:
-        """Those that have any."""
-        return self._at.keys()
+    def at(self) -> Mapping[Account, datetime]:
+        """When, by account."""
+        return self._at
 
     async def are_sealed(self, connection: Connection) -> bool:
         """Whether an account was sealed meanwhile after one of them. The accounts' heads must have been advanced."""
         return bool(self._at) and bool(await connection.fetchval(_SEALED, list(self._at), list(self._at.values())))
-
-    async def check(self, connection: Connection) -> None:
-        """Raises `VersionMismatch` where they are sealed: the next try is refused for the seal."""
-        if await self.are_sealed(connection):
-            raise VersionMismatch("the account was sealed meanwhile")
 
 
 async def repeats_of_known(
