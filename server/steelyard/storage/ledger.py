@@ -233,7 +233,8 @@ class PostgresTransaction:
     async def finish(self) -> None:
         """The last statements before COMMIT: heads in account order, then the events stamped with them."""
         seqs = await advance_heads(self.connection, self._touched, commit_id=self.commit_id, cause=self._cause)
-        await self._rules.check(self.connection, entered=self._entered.at)
+        if self._touched:
+            await self._rules.check(self.connection, entered=self._entered.at)
         if self._events:
             await self.connection.execute(_EVENTS, *arrays(self._events, positions.EVENT))
         if self._outbox is not None:
