@@ -160,6 +160,23 @@ async def test_a_fill_that_was_amended_goes_and_comes_back_as_it_was_amended(des
     await desk.fills.close()
 
 
+async def test_a_withdrawn_fill_that_is_amended_back_adds_itself_to_what_waits_and_takes_nothing_away(
+    desk: Desk,
+) -> None:
+    receipt = await desk.load(generic([row_of(fill_of(number)) for number in range(4)]))
+    await desk.run(receipt.record.build_id)
+    await take_back(desk, receipt.record.import_id)
+    await build(desk)
+    correcting = CorrectFills(desk.ledger, clock, jitter=lambda: 0.5, limits=RefoldLimits(0, 0))
+    fill = fill_of(0)
+    amendment = partial(amended, key=fill.key, price=Decimal(6_123))
+    await correcting.amend(Account("ACC"), fill.fill_id, expected_revision=2, amendment=amendment)
+    waits = (await desk.positions())[fill.key]
+    assert (waits["pending_quantity"], waits["pending_fees"], waits["pending_fills"]) == (fill.delta, fill.fee, 1)
+    await build(desk)
+    await assert_right(desk)
+
+
 def amended(fill: Fill, *, key: PositionKey, price: Decimal) -> Fill:
     """The same fill on another key at another price."""
     return fill._replace(key=key, price=price)

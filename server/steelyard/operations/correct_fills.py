@@ -89,20 +89,21 @@ class CorrectFills:
             corrected = _corrected(record, expected_revision=expected_revision, correction=correction)
             if corrected is None:
                 return CorrectionReceipt(fill_id, record.fill.revision, {}, is_replayed=True)
-            step, owed = await self._apply(book, record.fill, corrected=corrected)
+            step, owed = await self._apply(book, record, corrected=corrected)
         for key in owed:
             await refold_stale(self._ledger, key)
         return replace(step, commits=book.commits)
 
     async def _apply(
-        self, book: OpenTransaction, before: Fill, *, corrected: Fill
+        self, book: OpenTransaction, record: FillRecord, *, corrected: Fill
     ) -> tuple[CorrectionReceipt, list[PositionKey]]:
+        before = record.fill
         names = {before.key.instrument, corrected.key.instrument}
         instruments = await book.instruments(names)
         rules = (await book.accounts([before.account], make=None))[before.account]
         _check(corrected, before=before, instruments=instruments, rules=rules, now=self._clock())
         await book.correct_fill(corrected, instruments[corrected.key.instrument])
-        changes, owed = await self._changes(book, before, corrected=corrected, instruments=instruments)
+        changes, owed = await self._changes(book, record, corrected=corrected, instruments=instruments)
         await book.apply(changes)
         versions = {change.key: change.expected_version + 1 for change in changes}
         return CorrectionReceipt(before.fill_id, corrected.revision, versions), owed
@@ -110,12 +111,13 @@ class CorrectFills:
     async def _changes(
         self,
         book: OpenTransaction,
-        before: Fill,
+        record: FillRecord,
         *,
         corrected: Fill,
         instruments: Mapping[InstrumentName, Instrument],
     ) -> tuple[list[KeyChange], list[PositionKey]]:
-        pasts = _pasts(before, corrected, instruments=instruments)
+        before = record.fill
+        pasts = _pasts(record, corrected, instruments=instruments)
         positions = await book.lock_positions(pasts)
         # As new as the stale ranges: see apply_fills.
         lot_method = (await book.accounts([before.account], make=None))[before.account].lot_method
@@ -178,10 +180,11 @@ def _check(
 
 
 def _pasts(
-    before: Fill, corrected: Fill, *, instruments: Mapping[InstrumentName, Instrument]
+    record: FillRecord, corrected: Fill, *, instruments: Mapping[InstrumentName, Instrument]
 ) -> dict[PositionKey, PastChange]:
-    """What each touched key loses and gains; an amendment may move the fill to another key."""
-    gone = [entry_of_fill(before, instruments[before.key.instrument])]
+    """What each touched key loses and gains; an amendment may move the fill to another key, or bring it back."""
+    before = record.fill
+    gone = [entry_of_fill(before, instruments[before.key.instrument])] if record.state == "LIVE" else []
     come = [] if corrected.is_busted else [entry_of_fill(corrected, instruments[corrected.key.instrument])]
     if corrected.key != before.key:
         return {
