@@ -1,6 +1,5 @@
 """Whatever happens to a book, and whichever way: building what is stale leaves what a rebuild from nothing leaves."""
 
-import os
 import random
 from collections.abc import AsyncIterator
 
@@ -10,8 +9,8 @@ from steelyard.operations.building import BuildMode, BuildState
 from tests.builds.desk import Desk
 from tests.converging.mixed import MixedHistory
 
-SEEDS = int(os.environ.get("STEELYARD_MIXED_SEEDS", "12"))
-"""Histories of one run; many more on request."""
+SEEDS = [pytest.param(seed, marks=[pytest.mark.long] if seed >= 12 else []) for seed in range(400)]
+"""Histories: some of every run, and the many of `make faults`."""
 
 
 @pytest.fixture
@@ -21,7 +20,7 @@ async def desk(database_url: str) -> AsyncIterator[Desk]:
     await made.close()
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_the_book_of_a_mixed_history_is_that_of_a_rebuild(desk: Desk, seed: int) -> None:
     chance = random.Random(seed)
     history = MixedHistory(desk, chance)
