@@ -13,11 +13,11 @@ from steelyard.operations.importing import ImportCounts
 from steelyard.operations.roll_back_import import RollBackImport
 from steelyard.storage.import_rollback import PostgresRollback
 from tests.builds.desk import Desk, clock, generic
+from tests.support.lock_waits import until_waiting
 
 FILLS = 30_000
 """So many that comparing each with each takes half a minute."""
 BY_INDEX_S = 15.0
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 ROWS = [
     "a1,ACC,main,ES SEP25,BUY,1,6000,,,2025-06-20T12:00:00Z",
@@ -52,9 +52,7 @@ async def sealing_meanwhile(desk: Desk, work: Coroutine[Any, Any, T], *, before:
     async with desk.database.write() as sealing:
         await sealing.execute("SELECT FROM account_heads WHERE account = 'ACC' FOR UPDATE")
         working = asyncio.ensure_future(work)
-        async with asyncio.timeout(20):
-            while not await desk.value(WAITING):  # noqa: ASYNC110 - the store is looked at
-                await asyncio.sleep(0.01)
+        await until_waiting(desk.database)
         await sealing.execute(f"UPDATE accounts SET sealed_before = '{before}' WHERE account = 'ACC'")
     yield working
 

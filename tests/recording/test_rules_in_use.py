@@ -20,8 +20,8 @@ from steelyard.storage.heads import HeadReads
 from steelyard.storage.instruments import find_instruments
 from steelyard.storage.instruments_admin import InstrumentRecords
 from tests.recording.desk import NOW, Desk, key_of, make_fill
+from tests.support.lock_waits import until_waiting
 
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 FILLS = [make_fill(1, "BUY", "1", "100"), make_fill(2, "BUY", "1", "200"), make_fill(3, "SELL", "1", "300")]
 LIFO_PROFIT = Decimal(200)
 """(300 - 200) x 1 x 2, where FIFO makes 400."""
@@ -47,14 +47,7 @@ class HeldUp:
 
     async def comes(self, work: Coroutine[Any, Any, Any]) -> None:
         self.waiting.append(asyncio.ensure_future(work))
-        async with asyncio.timeout(20):
-            while await self._count() < len(self.waiting):  # noqa: ASYNC110 - the store is looked at
-                await asyncio.sleep(0.01)
-
-    async def _count(self) -> int:
-        # A transaction sees who waits as it saw it first, so each look has one of its own.
-        async with self.desk.database.read() as connection:
-            return int(await connection.fetchval(WAITING))
+        await until_waiting(self.desk.database, len(self.waiting))
 
 
 @asynccontextmanager

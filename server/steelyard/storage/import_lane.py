@@ -103,7 +103,7 @@ class ImportLane:
         recorded = await self._insert(plan, commit_id, rows=rows)
         turn.end()
         entered = EarliestEntries()
-        await self._note_part(plan, entered)
+        await note_part(self._connection, entered, reason="IMPORT", is_held=plan.is_held)
         counts, results = ImportCounts(recorded=recorded), []
         if recorded < rows:
             counts = counts.plus(await self._settle_others(plan, commit_id, entered=entered))
@@ -174,14 +174,6 @@ class ImportLane:
             rejected=counted["twice"],
         )
 
-    async def _note_part(self, plan: MergePlan, entered: EarliestEntries) -> None:
-        """Leaves the keys in `part_keys` stale, and notes them for the build and for what is entered."""
-        connection = self._connection
-        await connection.execute(staging.NOTE_STALE, secrets.randbits(61), "IMPORT", plan.is_held)
-        await connection.execute(staging.NOTE_TOUCHED)
-        for row in await connection.fetch(staging.ENTERED):
-            entered.note(row["account"], row["entered_at"])
-
     async def _change_known(self, plan: MergePlan, commit_id: int, *, entered: EarliestEntries) -> int:
         """Attests known fills, reinstates withdrawn ones and keeps smaller sequences; gives how many were
         reinstated."""
@@ -196,7 +188,7 @@ class ImportLane:
         ranges = _range_per_key([*moved, *reinstated])
         await connection.execute("TRUNCATE part_keys")
         await connection.copy_records_to_table("part_keys", records=ranges, columns=staging.PART_KEY)
-        await self._note_part(plan, entered)
+        await note_part(self._connection, entered, reason="IMPORT", is_held=plan.is_held)
         return len(reinstated)
 
     async def _results(self, plan: MergePlan) -> list[StoreResult]:
@@ -212,6 +204,14 @@ class ImportLane:
         rows = await other._connection.fetch("SELECT account, book, instrument, leg, entries FROM touched_keys")
         if rows:
             await self._connection.execute(_TAKE_TOUCHED, *arrays(rows, _TOUCHED))
+
+
+async def note_part(connection: Connection, entered: EarliestEntries, *, reason: str, is_held: bool) -> None:
+    """Leaves the keys in `part_keys` stale, and notes them for the build and for what is entered."""
+    await connection.execute(staging.NOTE_STALE, secrets.randbits(61), reason, is_held)
+    await connection.execute(staging.NOTE_TOUCHED)
+    for row in await connection.fetch(staging.ENTERED):
+        entered.note(row["account"], row["entered_at"])
 
 
 def affected(status: str) -> int:

@@ -24,6 +24,7 @@ from steelyard.storage.build_making import make_import_build
 from steelyard.storage.database import Connection, Database
 from steelyard.storage.driver_errors import translated
 from steelyard.storage.fills import CALLER_ATTESTS
+from steelyard.storage.import_lane import note_part
 from steelyard.storage.imports import RECORD, import_connection, record_of_row
 from steelyard.storage.seals import EarliestEntries
 
@@ -143,11 +144,8 @@ class _Rollback:
         await connection.execute(_HAND_OVER, first, last, import_id, CALLER_ATTESTS)
         await connection.execute(_KEEP_REVISIONS, first, last, import_id)
         await connection.execute(_WITHDRAW, first, last, import_id, commit_id)
-        await connection.execute(staging.NOTE_STALE, secrets.randbits(61), "ROLLBACK", False)
-        await connection.execute(staging.NOTE_TOUCHED)
         entered = EarliestEntries()
-        for row in await connection.fetch(staging.ENTERED):
-            entered.note(row["account"], row["entered_at"])
+        await note_part(connection, entered, reason="ROLLBACK", is_held=False)
         withdrawn = await connection.fetchval(staging.COUNT_ADDED)
         self._commits.update(await advance_heads(connection, entered.at, commit_id=commit_id, cause="rollback"))
         if await entered.are_sealed(connection):
