@@ -88,7 +88,11 @@ def _candidates() -> Iterator[Identity]:
         yield Identity(ROOT, ROOT, in_namespace, by_setpriv)
     as_nobody = ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
     yield Identity(uid, gid, as_nobody, by_setpriv)
-    passing_folders = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
+    # PostgreSQL asks by access() whether it may read its own program, and that leaves capabilities out without the bit.
+    passing_folders = (
+        *("--inh-caps=+dac_override", "--ambient-caps=+dac_override"),
+        "--securebits=+no_setuid_fixup",
+    )
     yield Identity(uid, gid, (*as_nobody, *passing_folders), by_setpriv)
 
 
